@@ -30,7 +30,7 @@ def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Summarize each stage over the runs that entered it; empty where there was no curriculum."""
     if not any(run.stages for run in runs):
         return []
-    from reporting.figures.training import read_stages  # pandas, which other runs need not
+    from reporting.figures.training import read_stages  # imports pandas
 
     each = [read_stages(run) for run in runs]
     return [
@@ -75,7 +75,7 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
 
 
 def common_stage_score(runs: Sequence[RunFolder]) -> str:
-    """The score that the best epochs of stages were chosen by, where all runs share it."""
+    """Return the score that chose the best epochs of the stages, if all runs share it."""
     names = {name for name, _ in (run.monitor for run in runs)}
     return names.pop() if len(names) == 1 else "monitored score (it differs between the variants)"
 
@@ -83,7 +83,7 @@ def common_stage_score(runs: Sequence[RunFolder]) -> str:
 def best_per_stage(
     variant_stages: Sequence[list[dict[str, Any]]], runs: Sequence[RunFolder]
 ) -> list[float | None]:
-    """Stage -> the best score of a variant; None where nothing or no single score was monitored."""
+    """Return the best score of each stage over variants; None without a common monitored score."""
     monitors = {run.monitor for run in runs}
     better = min if monitors == {(next(iter(monitors))[0], "min")} else max
     found: list[float | None] = []
@@ -115,19 +115,15 @@ def choose_common_ranking(runs: Sequence[RunFolder]) -> Ranking:
 
 
 def val_score(run: RunFolder, score: str) -> float:
-    """Return the score that ranks a run.
-
-    Of merged folds it is the score out of fold, which is val of the fit that did not see the image.
-    """
+    """Return the score that ranks a run: on val, or out of fold for merged folds."""
     return run.score("val" if run.evaluated_split == "test" else run.evaluated_split, score)
 
 
 def comparison_table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Tabulate the runs, one a line, the best on val first.
+    """Tabulate the runs, the best on val first.
 
-    Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and
-        `threshold`; and
-    of each head on test `SCORE`, `SCORE low`, `SCORE high`.
+    Columns are `run`, `title`, `val SCORE`; for labels `val` of the `CLASSIFICATION_SCORES` and
+    `threshold`; and for each headline metric on test `SCORE`, `SCORE low`, `SCORE high`.
     """
     by = choose_common_ranking(runs)
     headline = common_evidence(runs).headline_metrics
@@ -154,15 +150,15 @@ def common_evidence(runs: Sequence[RunFolder]) -> Evidence:
 
 
 def _table_row(run: RunFolder, score: str, headline: Sequence[str]) -> dict[str, Any]:
-    told = run.report
+    report = run.report
     labels = run.evidence.kind == "label"
-    line: dict[str, Any] = {"run": str(run.path), "title": told["title"]}
+    line: dict[str, Any] = {"run": str(run.path), "title": report["title"]}
     for name in dict.fromkeys((score, *(CLASSIFICATION_SCORES if labels else ()))):
         line[f"val {name}"] = val_score(run, name)
     if labels:
-        rules = list(told.get("rule", {}).values())
+        rules = list(report.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
-    scores = overall_scores(told["scores"][run.evaluated_split])
+    scores = overall_scores(report["scores"][run.evaluated_split])
     for name in headline:
         line |= {
             name: scores[name]["value"],
@@ -225,8 +221,8 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
     """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
         raise UserError(
-            "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them,"
-            " or a sweep's folder"
+            "runs=[] names no runs to compare; name their folders with runs=[A,B], as"
+            " latest:EXPERIMENT, or name the folder of a sweep"
         )
     runs = list(
         {
@@ -237,18 +233,20 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
     )
     if len(runs) < 2:
         raise UserError(
-            "do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a"
-            " sweep's folder"
+            "do=[compare] needs at least two finished runs; name their folders with runs=[A,B], or"
+            " name the folder of a sweep"
         )
     first = runs[0]
     for run in runs[1:]:
         if run.evidence.kind != first.evidence.kind:
-            said = f"{first.path} tells {first.evidence.kind}s and {run.path} {run.evidence.kind}s"
-            raise UserError(f"{said}, which no score measures alike; compare runs of one task")
-        if run.evidence.identity != first.evidence.identity:
-            mend = "compare runs on one test set, with the same datamodule.seed"
             raise UserError(
-                f"{first.path} and {run.path} were evaluated on different images; {mend}"
+                f"runs={first.path} predicts {first.evidence.kind}s and {run.path}"
+                f" {run.evidence.kind}s, which have no common score; compare runs of one task"
+            )
+        if run.evidence.identity != first.evidence.identity:
+            raise UserError(
+                f"{first.path} and {run.path} were evaluated on different images; compare runs on"
+                " one test set, with the same datamodule.seed"
             )
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(
             zip(first.evidence.ids, first.evidence.groups, strict=True)

@@ -209,21 +209,21 @@ def render_comparison(
 
     Args:
         comparison: Content of comparison.json.
-        variants: Variant -> its runs.
-        table: The runs, one a line.
+        variants: Name of a variant -> its runs.
+        table: Rows of the runs.
     """
-    gone = load_curves(variants)
+    curves = load_curves(variants)
     words = {
         "title": "Comparison",
         "heading": comparison["heading"],
         "phantom": comparison["phantom"],
-        "key": legend_entries(gone),
-        "uncounted": variants_without_image_count(gone),
+        "key": legend_entries(curves),
+        "uncounted": variants_without_image_count(curves),
         "board": table,
     }
     return render(
         "comparison.html",
         found=comparison,
-        figures=plot_curves(gone, f"val/{comparison['ranked_by']}"),
+        figures=plot_curves(curves, f"val/{comparison['ranked_by']}"),
         **words,
     )

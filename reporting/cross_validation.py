@@ -52,7 +52,7 @@ def fold_seed_matrix(
     It has a row per fold and a column per seed.
 
     Args:
-        seeds: The columns, also of seeds without a finished fit.
+        seeds: Seeds of the columns, including seeds without a finished fit.
         split: Split of the score.
         score: Name of the score.
         folder: Folder from which pages are linked.
@@ -119,7 +119,7 @@ def merge_folds(
     by = common_monitor(fits, evidence).score
     rows = [_fold_row(fit, by, folder) for fit in fits]
     over = {split: mean_and_sd(row[split] for row in rows) for split in ("val", "test")}
-    beside = {"folds": rows, "folds_score": by} | {
+    extras = {"folds": rows, "folds_score": by} | {
         f"folds_{name}": {split: of[name] for split, of in over.items()} for name in ("mean", "sd")
     }
     missing = list_missing_fits([seed_runs])
@@ -130,15 +130,15 @@ def merge_folds(
         folder,
         {OUT_OF_FOLD: evidence},
         [],
-        beside | describe_fits(fits, missing, folder),
+        extras | describe_fits(fits, missing, folder),
         evaluated_split=OUT_OF_FOLD,
     )
     found = build_report(run, common_data(fits[0]))
     found["config"] = output.config or common_config(fits[0])
     if missing:
         found["caveat"] = {
-            split: f"{said}; only of {len(fits)} of {whole} folds"
-            for split, said in found["caveat"].items()
+            split: f"{caveat}; only {len(fits)} of {whole} folds are included"
+            for split, caveat in found["caveat"].items()
         }
     output.write_report(found)
     return found, write_page(
@@ -164,8 +164,8 @@ def _seed_sections(
         found.append(
             Section(
                 "Seed",
-                "The other seeds, and the mean of all, are on the page of the multirun.",
-                messages=[f"This is seed {seed_runs.seed}"],
+                "The page of the multirun shows the other seeds and the mean over all seeds.",
+                messages=[f"This page shows seed {seed_runs.seed}."],
             )
         )
     return found
@@ -183,7 +183,7 @@ def list_missing_fits(seeds: Sequence[SeedRuns]) -> list[str]:
 def describe_fits(
     fold_runs: Sequence[FoldRun], missing: Sequence[str], folder: Path
 ) -> dict[str, Any]:
-    """Return the fields of report.json by which the fits are found again as one ensemble."""
+    """Return the fields of report.json that list the fits, from which an ensemble is made."""
     return {
         "fits": [
             {"fold": fit.fold, "seed": fit.seed, "folder": os.path.relpath(fit.folder, folder)}
@@ -248,7 +248,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
     by = common_monitor(fits, evidence[there[0].seed]).score
     data = first.report["data"] if evaluated_split == TEST else common_data(first)
     splits = _collect_splits(there, evidence, set(data["near_duplicates"]["test_images"]))
-    beside = {
+    extras = {
         "scores": {split: seed_statistics(seen) for split, seen in splits.items()},
         "caveat": {
             split: seed_caveat(seen, "networks" if split == TEST != evaluated_split else "seeds")
@@ -276,7 +276,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
         folder,
         {evaluated_split: splits[evaluated_split][0]},
         [],
-        beside | describe_fits(fits, missing, folder),
+        extras | describe_fits(fits, missing, folder),
         evaluated_split=evaluated_split,
     )
     folder.mkdir(parents=True, exist_ok=True)

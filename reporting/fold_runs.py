@@ -1,4 +1,4 @@
-"""The fits of a run of folds, of a multirun over folds and seeds, or of a merged page."""
+"""Load the fits of a run of folds, of a multirun over folds and seeds, or of a merged page."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class FoldRun:
         fold: Fold that is its val; None without folds.
         folds: Number of folds.
         seed: Seed of the fit.
-        variant: How it differs from others besides fold and seed, in words.
+        variant: Overrides that differ between fits, besides fold and seed, in words.
         missing_reason: Reason why it cannot be merged, in words; None if it can.
         report: Its report.json.
         evidence: Split -> evidence, of val and test as far as the report scores them.
@@ -70,7 +70,7 @@ def _read_listed_folders(folder: Path) -> list[str]:
     run = RunFolder(folder)
     try:
         return [fit["folder"] for fit in run.report.get("fits", [])] if run.has_report else []
-    except UserError:  # whoever needs the page itself is told
+    except UserError:  # a reader of the page itself gets the error
         return []
 
 
@@ -111,7 +111,7 @@ def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[
 
 
 def _read_requested_fold(run: RunFolder) -> tuple[dict[str, Any], str | None]:
-    """Read the fold, folds and seed that a run was asked for, and which file is damaged, in words.
+    """Read the fold, folds and seed of a run's configuration, and name a damaged file.
 
     For a run that ended early they are read from the configuration that Hydra wrote.
     """
@@ -167,7 +167,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
 def _unfinished_reason(run: RunFolder) -> str | None:
     outcome = run.outcome
     if outcome is None or outcome.status == "running":
-        return "it was cut off"
+        return "it did not reach its end"
     if outcome.status != "finished":
         return " ".join((outcome.failure or f"it was {outcome.status}").split())
-    return None if run.has_report else "it was not tested, so there is nothing to judge"
+    return None if run.has_report else "it was not tested, so it has no scores"

@@ -75,7 +75,7 @@ def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
 
 
 SAME_MULTIRUN_HINT = (
-    "make all folds by one multirun with folds=5 'fold=range(5)', in the same words"
+    "run all folds in one multirun with folds=5 'fold=range(5)' and otherwise equal overrides"
 )
 
 
@@ -126,9 +126,7 @@ def _has_evidence(fold_run: FoldRun) -> bool:
 def _missing_reason(fold_run: FoldRun | None) -> str:
     if fold_run is None:
         return "it was not run"
-    return (
-        fold_run.missing_reason or "it was not tested after its fit, so there is no evidence of it"
-    )
+    return fold_run.missing_reason or "it was not tested after its fit, so it has no predictions"
 
 
 def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, Evidence], int]:
@@ -160,7 +158,7 @@ def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, 
     return cut, len(set.union(*ids)) - len(common)
 
 
-SAME_SPLIT_HINT = "make the split the same for all by datamodule.seed=0"
+SAME_SPLIT_HINT = "give all of them the same split with datamodule.seed=0"
 
 
 def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, SeedRuns]) -> None:

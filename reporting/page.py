@@ -39,7 +39,7 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
     """Return the data of the page's script as plain values that become JSON.
 
     Args:
-        kind: The kind of the evidence.
+        kind: View of the task.
         evidence: Evidence of the evaluated split.
         cases: Cases that the page shows, images of that split.
     """
@@ -105,11 +105,11 @@ def _case_data(
         found["first_byte"] = {
             str(c): int(bottoms[c]) if each[c].predicted[place] else AT_RULE for c in case.maps
         }
-    of_case = {str(c): each[c].dice for c in case.channels}
+    dice_curves = {str(c): each[c].dice for c in case.channels}
     return found | {
         "dice": {
             c: encoding.encode_scores(dice[number])
-            for c, dice in of_case.items()
+            for c, dice in dice_curves.items()
             if dice is not None
         }
     }
@@ -157,7 +157,7 @@ def write_page(
         "classes": classes,
         "moves": has_threshold(evaluated),
         "fixed": script["fixed"],
-        "notes": dict.fromkeys(of_class["note"] for of_class in script["of"] if of_class["note"]),
+        "notes": dict.fromkeys(each["note"] for each in script["of"] if each["note"]),
         "embedded": as_json(script),
         "panels": kind.panels(evidence),
         "strata": strata_table(run_dir, stages),

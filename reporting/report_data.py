@@ -37,7 +37,7 @@ class ReportInput:
     evidence: dict[str, Evidence]
     rule: list[dict[str, float]]
     extras: dict[str, Any]
-    evaluated_split: str = "test"  # the split whose scores the page leads with
+    evaluated_split: str = "test"  # the split whose scores the page shows first
 
 
 def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Read and write what a run leaves on disk: its report, evidence, configuration and outcome.
+"""Read and write the files of a run folder: report, evidence, configuration and outcome.
 
-A file that cannot be read is named in the error, and hides nothing of other files or runs.
+An unreadable file is named in the error and does not prevent reading other files or runs.
 """
 
 import json
@@ -35,7 +35,7 @@ HYDRA_CONFIG = ".hydra/config.yaml"  # with interpolations, as it was composed
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 SCHEMA = 3
 FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
-EVALUATED_SPLITS = ("test", "out_of_fold")  # the splits that a page may lead with
+EVALUATED_SPLITS = ("test", "out_of_fold")  # splits that a page may show first
 
 
 class ScoreEntry(TypedDict):
@@ -106,7 +106,7 @@ class RunFolder:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the run stands now; None if it never began or is a multirun.
+        """Current state of the run; None if it never began or is a multirun.
 
         Raises:
             UserError: The file is damaged.
@@ -190,7 +190,7 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Configuration by dotted keys, without the seeds and what names this very run."""
+        """Configuration by dotted keys, without the seeds and the names of this run."""
         return {
             key: value
             for key, value in flatten_config(self.report.get("config")).items()
@@ -199,7 +199,7 @@ class RunFolder:
 
     @property
     def evaluated_split(self) -> str:
-        """The split whose scores its page leads with."""
+        """The split whose scores the page shows first."""
         return str(self.report.get("evaluated_split", "test"))
 
     @cached_property
@@ -313,7 +313,7 @@ class RunFolder:
 
 
 def _describe_error(error: Exception) -> str:
-    """Return one line for an error; of a schema the key that is wrong."""
+    """Return one line for an error, with the wrong key if it is an error of the schema."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -322,7 +322,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def get_score(report: Mapping[str, Any], split: str, name: str) -> float:
-    """Read a score of a report.json, the mean of several classes; NaN if undefined or not taken."""
+    """Read a score of a report.json, the mean of several classes; NaN if undefined or missing."""
     classes = report["scores"].get(split, {})
     if not classes:
         return float("nan")
@@ -341,8 +341,8 @@ def group_by_config(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     for run in runs:
         by_title.setdefault(run.title, []).append(run)
     names = {}
-    for title, alike in by_title.items():
-        for run, differs in zip(alike, config_diff([run.settings for run in alike]), strict=True):
+    for title, same in by_title.items():
+        for run, differs in zip(same, config_diff([run.settings for run in same]), strict=True):
             names[id(run)] = f"{title} ({', '.join(differs.values())})" if differs else title
     found: dict[str, list[RunFolder]] = {}
     for run in runs:
@@ -351,10 +351,10 @@ def group_by_config(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
 
 
 def find_evaluated_runs(folder: Path) -> list[RunFolder]:
-    """List a tested run, or those of a multirun's folder.
+    """List a tested run, or the tested runs of a multirun.
 
-    Of a multirun these are its runs over folds where it merged some, else its trials. Those that
-    cannot be read are named on stderr and left out.
+    These are the merged runs over folds of a multirun if it has some, else its trials. Unreadable
+    runs are named on stderr and left out.
 
     Raises:
         UserError: There is no run that can be read.

@@ -1,4 +1,4 @@
-"""The parts of a page that differ between masks and labels: one module for each."""
+"""Interface of the two modules that make the page of a segmentation or a classification."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,18 +40,18 @@ class TaskView(Protocol):
         """Return title -> class -> small SVG, empty for one class."""
 
     def tables(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what report.json holds besides scores."""
+        """Return the entries of report.json besides scores."""
 
     def rankings(self, evidence: Any, seed: int = 0) -> dict[str, Ranking]:
-        """Return name -> order of all images, from which the cases are taken."""
+        """Return name -> order of all images; cases are the first images of each order."""
 
     def select_cases(self, evidence: Any, number: int, seed: int = 0) -> list[Case]:
-        """Return the cases that are shown, `number` of each order."""
+        """Return the cases of the page, `number` from each order."""
 
     def select_examples(
         self, evidence: Any, number: int, ids: Sequence[str] | None = None
     ) -> list[Case]:
-        """Return a few images of which more is shown, or the named ones."""
+        """Return `number` example images, or the named ones."""
 
     def render_image(self, batch: Any, i: int, side: int = SIDE) -> np.ndarray:
         """Return the BGR pixels of an image alone."""
@@ -64,7 +64,7 @@ class TaskView(Protocol):
     def encode_logit_maps(
         self, batch: Any, i: int, logits: "Tensor", channels: Sequence[int], side: int
     ) -> tuple[dict[int, str], tuple[int, int]]:
-        """Return what overlays are drawn from, by class, and its size."""
+        """Return the encoded logit map of each class, and the size of the maps."""
 
     def at_all_thresholds(self, evidence: Any, channel: int) -> Iterator[Any]:
         """Yield the decisions of a class at the 256 thresholds."""

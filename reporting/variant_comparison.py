@@ -43,7 +43,7 @@ def compare_variants(
         Contents of report.json.
 
     Raises:
-        UserError: the variants are of different tasks.
+        UserError: the variants have different tasks or classes.
     """
     _check_same_task(reports)
     first = next(iter(reports.values()))
@@ -88,7 +88,7 @@ def compare_variants(
             )
         },
         "title": f"{title}, {len(reports)} variants",
-        "scores": {},  # each variant has its own
+        "scores": {},  # each variant has a report of its own
         "headline_metrics": headline,
         "ranked_by": rank.score,
         "ranked_on": split,
@@ -121,10 +121,10 @@ def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
     }
     other = next((variant for variant in others if tasks[variant] != tasks[first]), None)
     if other is not None:
-        mend = "compare variants of one task and its classes; each has its page in merged/variant*"
         raise UserError(
-            f"{first} and {other} are of different tasks ({tasks[first][0]}s and"
-            f" {tasks[other][0]}s), or of other classes; {mend}"
+            f"{first} and {other} have different tasks ({tasks[first][0]}s and"
+            f" {tasks[other][0]}s) or classes; compare variants of one task and its classes (each"
+            " variant has a page in merged/variant*)"
         )
 
 

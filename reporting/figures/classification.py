@@ -82,8 +82,8 @@ def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
         at = _rate_curve(decided)
         axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
     axes.set(
-        xlabel="recall (dotted: share of positive images)",
-        ylabel="precision (dot: at the decision rule)",
+        xlabel="recall (dot: decision rule, dotted: prevalence)",
+        ylabel="precision",
         xlim=(0, 1),
         ylim=(0, 1.02),
     )

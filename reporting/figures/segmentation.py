@@ -69,7 +69,7 @@ def draw_dice_curve(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
         )
     axes.set(
         xlabel="probability threshold (dotted: chosen on val)",
-        ylabel="mean Dice over images, without min area",
+        ylabel="mean Dice over images",
         xlim=(0, 1),
         ylim=(0, 1),
     )
@@ -129,8 +129,8 @@ def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> 
         )
         axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
     axes.set(
-        xlabel="recall of pixels (dot: best F1 on val)",
-        ylabel="precision of pixels (ring: at the decision rule)",
+        xlabel="recall of pixels (dot: best F1 on val, ring: rule)",
+        ylabel="precision of pixels",
         xlim=(0, 1.02),
         ylim=(0, 1.02),
     )

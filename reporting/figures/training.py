@@ -171,9 +171,7 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
     axes.set_ylim(bottom=0)
     ends = [end for name in scores for end in (wanted[name].min(), wanted[name].max())]
     words = (
-        f"{scores[0]} at the decision rule of its epoch"
-        if len(scores) == 1
-        else "scores on val at the decision rule of their epoch"
+        f"{scores[0]} (rule of its epoch)" if len(scores) == 1 else "scores (rule of their epoch)"
     )
     right.set(ylabel=words, ylim=(min(0, *ends), max(1, *ends)) if ends else (0, 1))
     right.spines["right"].set_visible(True)

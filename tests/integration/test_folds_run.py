@@ -128,7 +128,8 @@ def test_their_rule_is_of_images_that_no_judge_had_seen_and_the_page_says_so(fol
     assert (
         "ensemble of 2 networks" in report["title"]
         and "ule from out-of-fold evidence of single networks" in page
-        and "found on val" not in page
+        and "score on val" not in page
+        and "optimized on val" not in page
     )
     assert not (together / "evidence/val.npz").exists()
 

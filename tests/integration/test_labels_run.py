@@ -71,7 +71,7 @@ def test_a_run_leaves_a_page_whose_numbers_follow_from_its_evidence(cli, radiogr
         "Calibration",
         "Confusion",
         "confident false",
-        "stand on two sides of it",
+        "are in more than one split",
     ):
         assert title in html, title
     table = pd.read_csv(tmp_path / "a/metrics.csv")

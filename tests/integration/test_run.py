@@ -49,7 +49,7 @@ def test_the_demo_leaves_a_page(cli, tmp_path):
         "Phantom data" in page
         and 12 <= cases <= 22
         and page.count("<img") == 4 * cases
-        and page.count("<svg") == 6
+        and page.count("<svg") == 4  # one epoch gives no learning curve
     )
 
 

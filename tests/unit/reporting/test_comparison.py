@@ -118,12 +118,12 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
     finished(tmp_path / "mask", evidence=masks_of(*scene()))
     for runs, wrong in {
         (): "no runs to compare; name their folders with runs=",
-        (a,): "needs two finished runs or more",
-        (a, tmp_path / "b/../a"): "needs two finished runs or more",
+        (a,): "needs at least two finished runs",
+        (a, tmp_path / "b/../a"): "needs at least two finished runs",
         (
             a,
             tmp_path / "mask",
-        ): "labels and .* masks, which no score measures alike; compare runs of one task",
+        ): "labels and .* masks, which have no common score; compare runs of one task",
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=wrong):

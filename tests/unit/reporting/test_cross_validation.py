@@ -164,7 +164,10 @@ def test_a_fold_that_failed_is_named_and_nothing_is_merged_as_if_it_were_whole(t
     )
     assert report["matrix"]["val"]["cells"][1][1]["value"] is None
     assert "2 of 3 folds" in (tmp_path / "merged/seed2/report.html").read_text()
-    assert "only of 2 of 3 folds" in report_of(tmp_path / "merged/seed2")["caveat"]["out_of_fold"]
+    assert (
+        "only 2 of 3 folds are included"
+        in report_of(tmp_path / "merged/seed2")["caveat"]["out_of_fold"]
+    )
 
 
 def test_arms_are_ranked_out_of_fold_and_compared_in_pairs(tmp_path):

@@ -1,9 +1,13 @@
-"""Tests of the figures' style: legends fit into their figure, and flat curves are recognized."""
+"""Tests of the style of figures: legends and labels fit in, and flat curves are recognized."""
 
+import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from reporting.figures.style import LEGEND_MARGIN, add_legend_below, is_flat
+from reporting.figures import classification, segmentation
+from reporting.figures.style import LEGEND_MARGIN, STYLE, add_legend_below, is_flat
+from tests.unit.evaluation.metrics.test_classification import drawn, evidence_of
+from tests.unit.reporting.test_segmentation_report import many
 
 METHODS = (
     "the heat maps",
@@ -47,3 +51,36 @@ def test_curves_of_two_axes_share_a_legend_and_unlabelled_ones_have_none():
 
 def test_a_curve_of_one_point_or_one_value_is_flat():
     assert is_flat([]) and is_flat([0.3]) and is_flat([0.3, 0.3]) and not is_flat([0.3, 0.4])
+
+
+@pytest.mark.parametrize("kind", ["mask", "label"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_labels_of_the_axes_are_inside_their_figure(kind, classes, monkeypatch):
+    seen = []
+
+    def measure(draw, width=4.6, height=3.3, legend=True):
+        with matplotlib.rc_context(STYLE):
+            figure = plt.figure(figsize=(width, height), layout="constrained")
+            draw(figure.add_subplot())
+            add_legend_below(figure)
+            figure.canvas.draw()
+            for axes in figure.axes:
+                for label in (axes.xaxis.label, axes.yaxis.label):
+                    box = label.get_window_extent()
+                    inside = box.x0 >= 0 and box.x1 <= figure.bbox.x1
+                    seen.append((label.get_text(), inside and box.y1 <= figure.bbox.y1))
+            plt.close(figure)
+        return "<svg>"
+
+    module, figures = {
+        "mask": (segmentation, segmentation.segmentation_figures),
+        "label": (classification, classification.classification_figures),
+    }[kind]
+    monkeypatch.setattr(module, "figure", measure)
+    if kind == "mask":
+        evidence = many(classes, seed=4)[2]
+    else:
+        evidence = evidence_of(*drawn(60, classes))
+    figures({"val": evidence, "test": evidence})
+    assert len(seen) >= 6 and all(text for text, _ in seen)
+    assert [text for text, inside in seen if not inside] == []

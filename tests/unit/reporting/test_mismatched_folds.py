@@ -33,7 +33,7 @@ def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
         in said
     )
     assert (
-        "fold 1 of seed 1 is missing: it was cut off" in said
+        "fold 1 of seed 1 is missing: it did not reach its end" in said
         and f"{tmp_path / '2/report.json'} is not a report that can be read" in said
     )
     assert f"fold 4 of seed 1 is missing: {tmp_path / '4/config.yaml'} cannot be read" in said
@@ -143,7 +143,7 @@ def test_arms_of_different_tasks_keep_their_own_pages_and_are_not_compared(tmp_p
                 replace(evidence.read_evidence(path), classes=(f"lesion {name}",)), path
             )
     merge_sweep_runs(tmp_path)
-    assert "lr=1 and lr=2 are of different tasks" in capsys.readouterr().err
+    assert "lr=1 and lr=2 have different tasks" in capsys.readouterr().err
     assert [report_of(tmp_path / f"merged/variant{variant}")["title"][0] for variant in (0, 1)] == [
         "a",
         "b",

@@ -96,3 +96,16 @@ def test_the_start_is_the_rule_and_says_what_it_is(made, opened):
     assert not tab.locator("#byte").count() and "There is no threshold to change" in tab.inner_text(
         "body"
     )
+
+
+def test_every_headline_score_opens_its_definition_without_a_mouse(made, opened):
+    tab = opened(made("mask").path)
+    term = tab.locator(".headline .term").first
+    definition = tab.locator("#define-dice")
+    assert term.inner_text() == "dice" and not definition.is_visible()
+    term.focus()
+    tab.keyboard.press("Enter")
+    assert "mean over images of 2TP/(2TP+FP+FN)" in definition.inner_text()
+    assert definition.is_visible()
+    tab.keyboard.press("Escape")
+    assert not definition.is_visible()

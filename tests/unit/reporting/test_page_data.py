@@ -89,7 +89,7 @@ def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_thre
         120,
         False,
         threshold_sweep.TWO_THRESHOLDS_NOTE,
-    ) and "4 % of the image above 0.6792, drawn at 0.2689" in two.words
+    ) and "4 % of the image above 0.6792, mask from 0.2689" in two.words
     assert (
         threshold_sweep.segmentation_slider_start(several("mask"), 0).note
         == threshold_sweep.FOLD_RULES_NOTE
