@@ -86,7 +86,10 @@ class SamplingPool:
         )
 
     def sampling_fractions(self, epoch_config: EpochConfig) -> np.ndarray:
-        """Return the share of an epoch that is wanted of each row; the sum is 1."""
+        """Return the share of an epoch that is wanted of each row; the sum is 1.
+
+        Rows of a sign that is wanted have NaN if none of them has any weight; see `check`.
+        """
         weights = self._row_weights(epoch_config)
         if epoch_config.positive_fraction is None:
             return weights / weights.sum()
@@ -96,7 +99,8 @@ class SamplingPool:
             (~self.positive, 1 - epoch_config.positive_fraction),
         ):
             if fraction > 0:
-                shares[sign] = fraction * weights[sign] / weights[sign].sum()
+                with np.errstate(invalid="ignore"):
+                    shares[sign] = fraction * weights[sign] / weights[sign].sum()
         return shares
 
     def sample(
