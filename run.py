@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,10 +59,22 @@ def share_run_folder() -> None:
             )
 
 
-def prepare_command_line() -> None:
-    """Quote existing paths, and refuse words that are no overrides."""
-    from engine.overrides import prepare_overrides
+def name_comparison_folder() -> None:
+    """Write a comparison to `runs/comparisons`, unless an experiment or a folder is named."""
+    keys = {word.partition("=")[0].lstrip("+") for word in sys.argv[1:]}
+    compares = any(re.fullmatch(r"do=\[?compare\]?", word) for word in sys.argv[1:])
+    if compares and not keys & {"experiment", "hydra.run.dir"}:
+        sys.argv.append("hydra.run.dir=${paths.runs}/comparisons/${now:%Y-%m-%d_%H-%M-%S}")
 
+
+def prepare_command_line() -> None:
+    """Quote existing paths, and refuse words that are no overrides; name replaced conf files."""
+    from engine.overrides import prepare_overrides
+    from engine.user_code import check_user_conf
+    from lightning_modules.launch_environment import rank
+
+    if rank() == 0:
+        check_user_conf()
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -73,7 +86,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         from engine.cli import help_text
 
-        print(help_text(CONF))
+        print(help_text())
         return
     # Hydra passes complete errors, and main prints them as one sentence
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -81,6 +94,7 @@ def main() -> None:
     import hydra
 
     run_or_exit(prepare_command_line)
+    name_comparison_folder()
     share_run_folder()
     # Hydra makes its own callbacks without a whitelist; this one is ours
     warnings.filterwarnings(

@@ -19,7 +19,11 @@ import torch
 from lightning import Callback
 from parts import Parts
 
-NET = "module.net.net.architecture=tf_efficientnetv2_s"
+NET = [
+    "module.net.net.architecture=tf_efficientnetv2_s",
+    "~module.net.net.channels",
+    "~module.net.net.layers",
+]
 COMMON = [
     "scale=demo",
     "experiment=lora_pneumonia",
@@ -33,9 +37,9 @@ ARMS = {
         "module.net.architecture=tf_efficientnetv2_s",
         "module.net.weights=null",
     ],
-    "lora": [NET],
-    "lora, adapter alone": [NET, "module.net.checkpoint=adapter"],
-    "linear probe": [NET, "module.net.lora=null"],
+    "lora": NET,
+    "lora, adapter alone": [*NET, "module.net.checkpoint=adapter"],
+    "linear probe": [*NET, "module.net.lora=null"],
 }
 
 

@@ -35,6 +35,22 @@ OF_LESIONS = (
     "callbacks.threshold_search.top=null",
     "callbacks.threshold_search.lesions_only=true",
 )  # what is compared is how well lesions are drawn
+CHAIN = (
+    "image_size=[512,128]",  # scans of 256 x 64, enlarged: a cell of the last stage is 4 pixels
+    "datamodule.root=${paths.cache}/phantoms/bone_scan_800",
+    "datamodule.phantom.patients=800",
+    "callbacks.pseudo_labels.boxes.width=28",
+    "callbacks.pseudo_labels.boxes.height=28",
+    "callbacks.pseudo_labels.boxes.smallest=16",
+    "callbacks.pseudo_labels.boxes.largest=96",
+    "callbacks.pseudo_labels.boxes.min_distance=12",
+    "trainer.max_epochs=14",
+)  # of weak_bone_scan
+SEGMENTER = (
+    "datamodule.batch_size=16",
+    "module.net.decoder_channels=[64,32,16,16]",
+    "trainer.max_epochs=8",
+)  # of pseudo_mask_bone_scan
 MANIFESTS = {"pseudo": "pseudo_labels/manifest.csv", "true": "pseudo_labels/true_manifest.csv"}
 
 
@@ -63,7 +79,7 @@ def main() -> None:
     weak, masks = {}, {kind: {} for kind in MANIFESTS}
     for seed in args.seeds:
         chain = args.runs / f"weak{seed}"
-        weak[seed] = run(chain, "experiment=weak_bone_scan", f"seed={seed}")
+        weak[seed] = run(chain, "experiment=weak_bone_scan", f"seed={seed}", *CHAIN)
         for kind, name in MANIFESTS.items():
             words = [
                 "experiment=pseudo_mask_bone_scan",
@@ -71,7 +87,7 @@ def main() -> None:
                 f"datamodule.manifest_name={name}",
                 f"seed={seed}",
             ]
-            masks[kind][seed] = run(args.runs / f"{kind}{seed}", *words, *OF_LESIONS)
+            masks[kind][seed] = run(args.runs / f"{kind}{seed}", *words, *SEGMENTER, *OF_LESIONS)
     scores = [report["scores"]["test"]["abnormal"] for report in weak.values()]
     print(
         "image AUC", said([score["auc"]["value"] for score in scores]), "n =", scores[0]["auc"]["n"]

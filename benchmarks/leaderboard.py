@@ -96,10 +96,10 @@ def make_run(folder: Path, number: int, evidence: Evidence, config: dict) -> Non
     }
     config = config | {"seed": number, "paths": config["paths"] | {"run": str(folder)}}
     report = {
-        "schema": 2,
+        "schema": 3,
         "title": config["title"],
-        "heads": evidence.headline_metrics,
-        "judged": "test",
+        "headline_metrics": evidence.headline_metrics,
+        "evaluated_split": "test",
         "finished": f"2026-11-01T{number % 24:02d}:00:00",
     }
     report |= {

@@ -30,10 +30,16 @@ from lightning_modules.hardware import ddp_strategy
 
 ROOT = Path(__file__).parent.parent
 BARE = [
-    "callbacks=[interrupt,finite_loss,sampling_monitor,resources,report]",
+    "callbacks=[graceful_shutdown,nonfinite_loss,sampling_monitor,resources,report]",
     "callbacks.report.cases=0",
     "trainer.limit_val_batches=0",
 ]
+NETWORK = [
+    "image_size=128",
+    "evaluation_size=128",
+    "module.net.backbone.depths=[2,2,2,2]",
+    "module.net.hidden_size=64",
+]  # of upernet_pnx
 
 
 def rate(ranks: int, words: list[str], batch: int, folder: Path) -> float:
@@ -116,7 +122,7 @@ def one_rank(rank: int, words: list[str], port: int, folder: str) -> None:
     )
     trainer, callbacks = parts.trainer(strategy=parts.make(ddp_strategy(parts.module)))
     sent = Sent()
-    trainer.callbacks = [callbacks["interrupt"], sent]
+    trainer.callbacks = [callbacks["graceful_shutdown"], sent]
     trainer.fit(parts.module, datamodule=parts.data)
     if rank == 0:
         Path(folder, "sent.json").write_text(
@@ -149,6 +155,7 @@ def main() -> None:
         "trainer.accelerator=cpu",
         "trainer.enable_progress_bar=false",
         *BARE,
+        *(NETWORK if args.experiment == "upernet_pnx" else ()),
         *args.words,
     ]
     length = [f"trainer.max_epochs={args.epochs}", f"datamodule.batches_per_epoch={args.steps}"]

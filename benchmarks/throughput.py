@@ -65,7 +65,12 @@ TASKS = {
     "pneumonia": (
         "lora_pneumonia",
         ("plain_lora", "PlainLora"),
-        ["module.net.net.architecture=tf_efficientnetv2_s", "init_from=null"],
+        [
+            "module.net.net.architecture=tf_efficientnetv2_s",
+            "~module.net.net.channels",
+            "~module.net.net.layers",
+            "init_from=null",
+        ],
     ),
 }
 

@@ -85,7 +85,7 @@ class GracefulShutdown(Callback):
     submitit's own handler.
 
     Example:
-        callbacks: {interrupt: {dirpath: "${paths.run}/checkpoints"}}
+        callbacks: {graceful_shutdown: {dirpath: "${paths.run}/checkpoints"}}
 
     Args:
         dirpath: Folder in which last.ckpt is written.

@@ -17,7 +17,7 @@ class StopOnNonFiniteLoss(Callback):
     It keeps one flag on the device and reads it every few steps, so that no step waits for it.
 
     Example:
-        callbacks: {finite_loss: {every: 50}}
+        callbacks: {nonfinite_loss: {check_every_n_steps: 50}}
 
     Args:
         check_every_n_steps: Number of steps between two checks.

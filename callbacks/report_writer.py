@@ -13,13 +13,13 @@ from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
 from reporting.cases import Case
-from reporting.live_run import describe_data, describe_devices
+from reporting.live_run import describe_data, describe_devices, identify_data
 from reporting.page import write_page, write_predicted
 from reporting.report_data import ReportInput, build_report
 from reporting.run_folder import RunFolder
 from reporting.sections import Section
 from reporting.tables import print_table
-from reporting.task_view import TASK_VIEWS
+from reporting.task_view import TASK_VIEWS, page_heading
 
 
 class ReportContributor(Callback):
@@ -46,7 +46,7 @@ class ReportWriter(Callback):
 
     Args:
         run_dir: The run folder.
-        title: First line of the page.
+        title: Name of the run on the page and in comparisons.
         cases: Number of example images of each kind: random, worst, best and so on.
 
     Raises:
@@ -59,7 +59,7 @@ class ReportWriter(Callback):
         self.title = title
         self.cases = cases
         self._written: tuple[dict[str, Any], Path] | None = None
-        self._judged: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
+        self._results: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report from the evidence; only the example images need the network again."""
@@ -82,7 +82,7 @@ class ReportWriter(Callback):
             pl_module.rule.as_dict(),
             self._collect_extras(trainer, pl_module),
         )
-        self._judged = (
+        self._results = (
             build_report(run, describe_data(trainer.datamodule)),  # type: ignore[attr-defined]
             dict(pl_module.evidence),
             pictures,
@@ -92,27 +92,27 @@ class ReportWriter(Callback):
     @property
     def pictures(self) -> list[Case]:
         """The cases of the last test with their panes."""
-        return self._judged[2] if self._judged else []
+        return self._results[2] if self._results else []
 
-    def _write(
-        self, trainer: Trainer, module: LightningModule
-    ) -> tuple[dict[str, Any], Path] | None:
+    def _write(self, trainer: Trainer, module: Any) -> tuple[dict[str, Any], Path] | None:
         """Write report.json and the page, or a page with only sections if there was no test."""
         sections, callbacks, data = (
             self._collect_sections(trainer, module),
             trainer.callbacks,  # type: ignore[attr-defined]
             trainer.datamodule,  # type: ignore[attr-defined]
         )
-        if self._judged is None:
+        if self._results is None:
             if sections:
+                about = identify_data(data)
                 write_predicted(
                     self.title,
-                    data.phantom is not None or data.table.phantom,
+                    page_heading(module.target, module.classes, about),
+                    about["phantom"],
                     self.run_dir,
                     sections,
                 )
             return None
-        found, evidence, pictures = self._judged
+        found, evidence, pictures = self._results
         for callback in callbacks:
             found |= (
                 callback.extra_report_fields() if isinstance(callback, ReportContributor) else {}

@@ -155,11 +155,13 @@ class ServingDataModule(LightningDataModule):
     batch_size: int
     eval_batch_size: int
     batches_per_epoch: int | None
+    overfit_batches: int
     augmentation: Pipeline | None
     sampling: SamplingConfig
     seed: int
     predict_splits: tuple[str, ...]
     num_workers: NumWorkers
+    image_kind = ""  # plural, for the headings of pages; empty: the name of the folder stands there
     can_validate = True  # False for images without annotations
 
     def __init__(self) -> None:
@@ -178,13 +180,20 @@ class ServingDataModule(LightningDataModule):
     def base_epoch_config(self) -> EpochConfig:
         """Configuration of every epoch, unless a curriculum sets another one."""
         wanted = self.sampling.positive_fraction, self.sampling.strata_weights
-        return EpochConfig(self.image_size, self.batch_size, self.batches_per_epoch, *wanted)
+        batches = self.overfit_batches or self.batches_per_epoch
+        return EpochConfig(self.image_size, self.batch_size, batches, *wanted)
 
     @cached_property
     def pool(self) -> SamplingPool:
         """Training rows with their sampling weights."""
         pool = build_sampling_pool(self.table, self.cache, self.sampling, self.seed)
         pool.check(self.base_epoch_config, "datamodule.sampling")
+        if self.overfit_batches:
+            images = self.overfit_batches * self.batch_size
+            rows, *_ = pool.sample(
+                self.base_epoch_config, images, np.random.default_rng([self.seed, 0])
+            )
+            return pool.restrict(rows)
         return pool
 
     @property
@@ -278,7 +287,9 @@ class ServingDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Return the loader of every val image once, with its ground truth."""
+        """Return the loader of every val image once, or of the images that are overfitted."""
+        if self.overfit_batches:
+            return self._rows_dataloader(np.sort(self.pool.rows), self.batch_size)
         return self._evaluation_dataloader("val")
 
     def test_dataloader(self) -> DataLoader:
@@ -290,12 +301,19 @@ class ServingDataModule(LightningDataModule):
         return self._evaluation_dataloader(*self.predict_splits)
 
     def _evaluation_dataloader(self, *splits: str, spacing: np.ndarray | None = None) -> DataLoader:
-        rows, sizes = (
-            np.flatnonzero(self.table.rows["split"].isin(splits)),
-            (self.eval_batch_size, self.current_image_size),
-        )
+        rows = np.flatnonzero(self.table.rows["split"].isin(splits))
+        return self._rows_dataloader(rows, self.eval_batch_size, spacing)
+
+    def _rows_dataloader(
+        self, rows: np.ndarray, batch_size: int, spacing: np.ndarray | None = None
+    ) -> DataLoader:
         return build_evaluation_loader(
-            self.dataset(True, spacing), rows, self.trainer, *sizes, self.num_workers
+            self.dataset(True, spacing),
+            rows,
+            self.trainer,
+            batch_size,
+            self.current_image_size,
+            self.num_workers,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -324,6 +342,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         eval_batch_size: The same in evaluation; `batch_size` if None.
         batches_per_epoch: Training steps per epoch; None takes as many full batches as possible
             without showing an image twice.
+        overfit_batches: Number of batches of the same images to train on and to validate on; 0 for
+            a normal fit.
         channels: 1 keeps images grey, 3 makes them RGB.
         augmentation: Random transforms for training; none if None.
         sampling: Sampling of the training images in an epoch; None samples all images equally.
@@ -355,6 +375,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         batch_size: PositiveInt = 16,
         eval_batch_size: PositiveInt | None = None,
         batches_per_epoch: PositiveInt | None = None,
+        overfit_batches: NonNegativeInt = 0,
         channels: Channels = 1,
         augmentation: Pipeline | None = None,
         sampling: SamplingConfig | None = None,
@@ -382,6 +403,7 @@ class ManifestDataModule(ServingDataModule, ABC):
             self.image_size if cache_size is None else check_cache_size(cache_size, self.image_size)
         )
         self.evaluation_size, self.batches_per_epoch = evaluation_size, batches_per_epoch
+        self.overfit_batches = overfit_batches
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.channels, self.augmentation = channels, augmentation
         self.sampling, self.cls_prob = sampling or SamplingConfig(), cls_prob

@@ -494,6 +494,8 @@ class BoneScanDataModule(ManifestDataModule):
             wholeBodyPOST. The set has no split of its own.
     """
 
+    image_kind = "bone scans"
+
     def __init__(
         self,
         view: Literal["POST", "ANT", "both"] = "POST",

@@ -72,6 +72,8 @@ class BrainTumorDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the export's folder.
     """
 
+    image_kind = "brain MRI"
+
     def __init__(
         self,
         unannotated: Literal["drop", "negative"] = "drop",

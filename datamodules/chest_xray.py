@@ -40,6 +40,8 @@ class ChestXrayDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the folder that holds train, val and test.
     """
 
+    image_kind = "chest radiographs"
+
     def __init__(
         self,
         class_folders: Names = ("NORMAL", "PNEUMONIA"),

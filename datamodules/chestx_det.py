@@ -233,6 +233,8 @@ class ChestXDetDataModule(ManifestDataModule):
             ChestX_Det_test.json.
     """
 
+    image_kind = "chest radiographs"
+
     def __init__(
         self,
         classes: Names | None = None,

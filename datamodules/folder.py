@@ -13,8 +13,6 @@ from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.manifest.manifest import Manifest
 
-IGNORED_KEYS = ("patients", "manifest_name", "view", "true_masks")  # keys of other data sets
-
 
 @validated
 class FolderDataModule(ManifestDataModule):
@@ -22,16 +20,13 @@ class FolderDataModule(ManifestDataModule):
 
     Args:
         classes: Names of the network's classes.
-        **base: As `ManifestDataModule`; keys that an experiment has for other data sets
-            (IGNORED_KEYS) are ignored.
+        **base: As `ManifestDataModule`.
     """
 
     can_validate = False
 
     def __init__(self, classes: Names, **base: Any) -> None:
-        super().__init__(
-            **{name: value for name, value in base.items() if name not in IGNORED_KEYS}
-        )
+        super().__init__(**base)
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:

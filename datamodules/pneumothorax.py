@@ -353,6 +353,8 @@ class PneumothoraxDataModule(ManifestDataModule):
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
+    image_kind = "chest radiographs"
+
     def __init__(
         self,
         patients: FilePath | None = None,

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
+from engine.user_code import CONF, conf_folders
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-CONF = Path(__file__).parents[1] / "conf"
 
 HELP_LINES = """
   scale=demo                       run any experiment on phantoms, in minutes on a CPU
@@ -24,7 +23,7 @@ HELP_LINES = """
   do=[export]                      write the data set as PNGs and a meta.json
   do=[crop]                        crop the train images to squares around the lesion
   do=[doctor]                      check this machine: hardware, speed, and what would stop a run
-  -m hydra/sweeper=optuna          search the hyperparameters in conf/sweep
+  -m hparams_search=NAME           search a space of conf/hparams_search with Optuna
   do=[wandb_sweep]                 write the same search as a W&B sweep
   ckpt_path=RUN                    continue exactly where RUN stopped
   init_from=RUN                    start from the weights of RUN only
@@ -32,25 +31,28 @@ HELP_LINES = """
   experiment=NAME --cfg job        print every key and its value"""
 
 
-def help_text(conf: Path) -> str:
-    """List the experiments with their one-line descriptions, and further commands.
-
-    Args:
-        conf: Folder of the configuration.
-    """
-    lines = [
-        "python run.py experiment=NAME [key=value ...]      (-m for a sweep)",
-        "",
-        "experiments:",
-    ]
-    for path in sorted((conf / "experiment").glob("*.yaml")):
-        text = [
-            line[1:].strip()
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if line.startswith("# ") and "@package" not in line
-        ]
-        lines.append(f"  {path.stem:<24}{text[0] if text else ''}")
+def help_text() -> str:
+    """List the experiments with their one-line descriptions, and further commands."""
+    lines = ["python run.py experiment=NAME [key=value ...]      (-m for a sweep)"]
+    *own, repository = conf_folders()
+    for title, folder in [
+        ("experiments", repository),
+        *((f"experiments of your own, in {folder}", folder) for folder in own),
+    ]:
+        files = sorted((folder / "experiment").glob("*.yaml"))
+        if files:
+            lines += ["", f"{title}:", *map(_describe_experiment, files)]
     return "\n".join([*lines, HELP_LINES])
+
+
+def _describe_experiment(path: Path) -> str:
+    """Return the name of an experiment and the first line of comment in its file."""
+    described = [
+        line[1:].strip()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("# ") and "@package" not in line
+    ]
+    return f"  {path.stem:<24}{described[0] if described else ''}".rstrip()
 
 
 def user_message(
@@ -113,7 +115,12 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
 def _option_message(group: str, name: str) -> str:
     """Return a message with the choices of a group, or the most similar one."""
     there = sorted(
-        path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_")
+        {
+            path.stem
+            for folder in conf_folders()
+            for path in (folder / group).glob("*.yaml")
+            if not path.stem.startswith("_")
+        }
     )
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
     return f"{group}={name} is not there; " + (

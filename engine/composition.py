@@ -3,8 +3,10 @@
 This module imports nothing heavy.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -15,8 +17,9 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
-from engine.cli import CONF, user_message
+from engine.cli import user_message
 from engine.run_lock import claim_folder
+from engine.user_code import CONF
 from lightning_modules.launch_environment import rank
 from reporting.run_folder import RunFolder
 
@@ -38,6 +41,44 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         sentence, _ = user_message(error, overrides) or (str(error), 2)
         raise UserError(sentence) from error
+
+
+def remove_foreign_keys(cfg: DictConfig) -> None:
+    """Remove what an experiment sets for its own data set if the command line chose another one.
+
+    So `experiment=weak_bone_scan datamodule=folder` takes the folder without `view`, which only
+    bone scans have.
+
+    Args:
+        cfg: The configuration of a run, which Hydra composed.
+
+    Raises:
+        UserError: The command line itself sets a key that the chosen data set does not have.
+    """
+    if not HydraConfig.initialized():
+        return
+    chosen = HydraConfig.get().runtime.choices.get("datamodule")
+    words = list(HydraConfig.get().overrides.task)
+    if f"datamodule={chosen}" not in words:
+        return
+    known = _data_set_keys(str(chosen))
+    for key in [str(key) for key in cfg.datamodule if key not in known]:
+        if any(re.match(rf"datamodule\.{key}(\.|=)", word) for word in words):
+            near = get_close_matches(key, known, n=1)
+            raise UserError(
+                f"datamodule.{key} is not a key of datamodule={chosen}; "
+                + (f"did you mean datamodule.{near[0]}?" if near else "leave it out")
+            )
+        if not any(word.startswith(f"+datamodule.{key}") for word in words):
+            with open_dict(cfg):
+                del cfg.datamodule[key]
+
+
+def _data_set_keys(name: str) -> set[str]:
+    """Return the keys of a file in conf/datamodule, composed by itself."""
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else initialize_config_dir(str(CONF)):
+        return set(map(str, compose(f"datamodule/{name}").datamodule))
 
 
 @contextmanager

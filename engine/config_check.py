@@ -10,6 +10,7 @@ checked too.
 import ast
 import builtins
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -31,7 +32,8 @@ from datamodules.arguments import (
     check_value,
     describe_unknown,
 )
-from lightning_modules.instantiation import user_key
+from datamodules.errors import UserError
+from lightning_modules.instantiation import allowed_modules, check_target, user_key
 
 Limit = NonNegativeInt | Annotated[Fraction, AllowedValues("a fraction from 0 to 1")] | None
 Length = Annotated[
@@ -70,8 +72,7 @@ TRAINER: dict[str, Any] = {
     "limit_val_batches": Limit,
     "limit_test_batches": Limit,
     "limit_predict_batches": Limit,
-    "overfit_batches": NonNegativeInt
-    | Annotated[Fraction, AllowedValues("a fraction from 0 to 1")],
+    "overfit_batches": NonNegativeInt,
     "check_val_every_n_epoch": PositiveInt | None,
     "fast_dev_run": bool | NonNegativeInt,
     "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
@@ -303,11 +304,30 @@ def _parse_module(module: str) -> ast.Module | None:
     return None
 
 
+def _parse_user_module(module: str) -> ast.Module | None:
+    """Parse a module of the user's own, each time anew, because a notebook's user edits it."""
+    for folder in allowed_modules().folders:
+        path = Path(folder).joinpath(*module.split(".")).with_suffix(".py")
+        if path.is_file():
+            try:
+                return ast.parse(path.read_text(encoding="utf-8"))
+            except SyntaxError as error:
+                raise UserError(
+                    f"{path}, line {error.lineno}, cannot be read as Python: {error.msg}"
+                ) from error
+    return None
+
+
 def _check_target(part: DictConfig, target: str) -> None:
-    """Refuse a `_target_` that a module of this repository does not have."""
+    """Refuse a `_target_` that its module does not have, or that no configuration may name."""
+    if not target:
+        return
+    check_target(str(part._get_full_key("_target_")), target)
     module, _, name = target.rpartition(".")
-    tree = _parse_module(module) if module else None
-    if tree is None:
+    tree = _parse_module(module) or _parse_user_module(module)
+    if tree is None or any(
+        isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body
+    ):
         return
     names = {
         node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
@@ -357,6 +377,27 @@ def check_arguments(part: Any) -> None:
     if known:
         with _naming_user_keys(part):
             _check_config(target, known, values, complete=len(values) == len(part))
+
+
+# Key of a logger -> the package that it imports, and the extra of pyproject.toml that installs it.
+LOGGER_PACKAGES = {"mlflow": ("mlflow", "mlflow"), "comet": ("comet_ml", "comet")}
+
+
+def check_loggers(cfg: DictConfig) -> None:
+    """Refuse a logger whose package is not installed.
+
+    Args:
+        cfg: The configuration of a run.
+
+    Raises:
+        UserError: The sentence has the command that installs it.
+    """
+    for name, (package, extra) in LOGGER_PACKAGES.items():
+        if name in cfg.logger and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"logger={name} needs the package {package}, which is not installed; type: uv sync"
+                f" --extra {extra} (without uv: pip install -e '.[{extra}]')"
+            )
 
 
 def check_curriculum(cfg: DictConfig) -> None:

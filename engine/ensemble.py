@@ -12,7 +12,7 @@ from callbacks.report_writer import ReportContributor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.errors import UserError
 from engine.run_references import ensemble_key
-from evaluation.evidence import Evidence
+from evaluation.evidence import Evidence, align_measurements
 from lightning_modules.base import EvaluatedModule, SupervisedModule
 from reporting.cross_validation import mean_and_sd
 from reporting.fold_runs import FoldRun, load_fold_runs
@@ -109,12 +109,12 @@ def load_ensemble(cfg: DictConfig) -> FoldEnsemble | None:
 
 
 def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None:
-    arms = list(dict.fromkeys(fit.variant for fit in fold_runs))
-    if len(arms) > 1:
-        one = folder / "merged" / "arm0"
+    variants = list(dict.fromkeys(fit.variant for fit in fold_runs))
+    if len(variants) > 1:
+        one = folder / "merged" / "variant0"
         raise UserError(
-            f"{key}={folder} holds {len(arms)} arms ({'; '.join(arms)}), and an ensemble is of one;"
-            f" name it, such as {one}"
+            f"{key}={folder} holds {len(variants)} variants ({'; '.join(variants)}), and an"
+            f" ensemble is made of one; name that one, such as {one}"
         )
     alone = next((fit for fit in fold_runs if fit.fold is None), None)
     if alone is not None or not fold_runs:
@@ -123,7 +123,7 @@ def _check_members(fold_runs: Sequence[FoldRun], folder: Path, key: str) -> None
             f"{key}={folder} holds runs that are no folds, so nothing tells the rule of all"
             f" together; name one of them{such}"
         )
-    for seed in group_by_seed(fold_runs)[arms[0]]:
+    for seed in group_by_seed(fold_runs)[variants[0]]:
         for fold, why in seed.missing_reasons.items():
             fix = (
                 f"make it again with fold={fold} seed={seed.seed} in the same folder, or name the"
@@ -229,6 +229,9 @@ class EnsembleReport(ReportContributor):
             "test" in f.evidence and f.evidence["test"].identity == evidence.identity
             for f in self.ensemble.members
         )
+        if same and evidence is not None:  # only what every member measured in the same way
+            tests = [evidence, *(fit.evidence["test"] for fit in self.ensemble.members)]
+            heads = align_measurements(tests)[0].headline_metrics
         scores = [
             [get_score(fit.report, "test", name) for name in heads] if same else []
             for fit in self.ensemble.members

@@ -1,6 +1,7 @@
 """References to runs: folders, checkpoints and latest:EXPERIMENT."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ REQUIRED_FILES = {
     "datamodule.root": "pseudo_labels/manifest.csv",
 }  # file that a run must contain
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run on phantoms that was made first, because another one needs its output.
+
+    Attributes:
+        experiment: Its experiment.
+        folder: Its run folder.
+        seconds: Seconds that it took, from its composition to its report.
+    """
+
+    experiment: str
+    folder: Path
+    seconds: float
 
 
 def is_latest(named: str | None) -> bool:

@@ -19,7 +19,7 @@ from datamodules.errors import UserError
 from datamodules.manifest.manifest import is_multiclass, present_classes
 from datamodules.sampling.config import EpochConfig
 from engine.resume import find_resume_checkpoint
-from engine.run_references import find_start_checkpoint, resolve_checkpoint
+from engine.run_references import PreparedRun, find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
 from reporting.commands import relative_to_cwd
@@ -120,7 +120,11 @@ def describe_optimizer(module: SupervisedModule, stages: Sequence[StageConfig] =
 
 
 def print_summary(
-    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    prepared: Sequence[PreparedRun] = (),
 ) -> None:
     """Print the summary once, on the first rank; without a fit only one line.
 
@@ -129,6 +133,7 @@ def print_summary(
         trainer: Trainer of the fit.
         module: Module, whose parameters are counted.
         data: Data module, whose table is counted; no image is read.
+        prepared: Runs that were made for this one.
     """
     if not trainer.is_global_zero:
         return
@@ -145,7 +150,7 @@ def print_summary(
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
     grid.add_column(overflow="fold")
-    for name, message in run_summary(cfg, trainer, module, data).items():
+    for name, message in run_summary(cfg, trainer, module, data, prepared).items():
         grid.add_row(name, escape(message))
     console.print(f"[bold]what this run does:[/bold] {escape(str(cfg.title))}", soft_wrap=True)
     console.print(grid)
@@ -153,7 +158,11 @@ def print_summary(
 
 
 def run_summary(
-    cfg: DictConfig, trainer: Trainer, module: SupervisedModule, data: ManifestDataModule
+    cfg: DictConfig,
+    trainer: Trainer,
+    module: SupervisedModule,
+    data: ManifestDataModule,
+    prepared: Sequence[PreparedRun] = (),
 ) -> dict[str, str]:
     """Return the heading and text of each line; for the arguments see `print_summary`."""
     stretches = sampling_schedule(data, trainer)
@@ -164,6 +173,12 @@ def run_summary(
         sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
         for every in (False, True)
     ]
+    if prepared:
+        first = [
+            f"{run.experiment} in {run.seconds:.0f} s ({relative_to_cwd(run.folder)})"
+            for run in prepared
+        ]
+        found = {"made first": ", ".join(first)} | found
     return found | {
         "network": ", ".join([*describe_network(cfg.module.net, module), describe_start(cfg)]),
         "parameters": (

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.pretrained_weights import drop_replaced_weights
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
+    PreparedRun,
     ensemble_key,
     find_start_checkpoint,
     resolve_checkpoint,
@@ -230,20 +232,27 @@ IGNORED_WARNINGS = (  # warnings of libraries that users cannot act on
 )
 
 
-def run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> float | None:
+def run_experiment(
+    cfg: DictConfig,
+    ensemble: FoldEnsemble | None = None,
+    prepared: Sequence[PreparedRun] = (),
+) -> float | None:
     """Build the parts and run the steps; return the monitored score of a fit.
 
     Args:
         cfg: Configuration of the run.
         ensemble: Networks that are evaluated together, if `ckpt_path` or `init_from` names several.
+        prepared: Runs that were made for this one.
     """
     if rank() != 0:
-        return _run_experiment(cfg, ensemble)
+        return _run_experiment(cfg, ensemble, prepared)
     with folder_lock(Path(cfg.paths.run), task_overrides() or []):
-        return _run_experiment(cfg, ensemble)
+        return _run_experiment(cfg, ensemble, prepared)
 
 
-def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | None:
+def _run_experiment(
+    cfg: DictConfig, ensemble: FoldEnsemble | None, prepared: Sequence[PreparedRun]
+) -> float | None:
     prepare_process(cfg)
     check_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -278,7 +287,7 @@ def _run_experiment(cfg: DictConfig, ensemble: FoldEnsemble | None) -> float | N
             note = ", ".join(filter(None, [note, "settings changed on the way"]))
     _add_to_title(cfg, callbacks, note)
     save_config(cfg)
-    print_summary(cfg, trainer, module, data)
+    print_summary(cfg, trainer, module, data, prepared)
     code = 1
     try:
         score = _run_and_record(cfg, trainer, module, data, ensemble)
@@ -334,14 +343,14 @@ def _record_on_first_rank(run_dir: Path) -> AbstractContextManager[OutcomeRecord
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, Any]:
-    """Build the callbacks by name, with `interrupt` last, so that it runs after all others.
+    """Build the callbacks by name, with `graceful_shutdown` last, so that it runs after all others.
 
     An experiment may set values of a callback that `callbacks=[...]` leaves out; such an entry has
     no target and is skipped.
     """
     names = sorted(
         (name for name in cfg.callbacks if "_target_" in cfg.callbacks[name]),
-        key=lambda name: name == "interrupt",
+        key=lambda name: name == "graceful_shutdown",
     )
     return {
         name: instantiate_config(cfg.callbacks[name])
@@ -447,12 +456,13 @@ def trainer_plugins() -> list[Any]:
     return [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []
 
 
-def run_folds(cfg: DictConfig, judges: bool) -> float | None:
+def run_folds(cfg: DictConfig, judges: bool, prepared: Sequence[PreparedRun] = ()) -> float | None:
     """Run fit, test and predict for one network, `folds` of them, or an ensemble.
 
     Args:
         cfg: Configuration of the run.
         judges: True if the data has ground truth for an evaluation.
+        prepared: Runs that were made for this one.
 
     Returns:
         The monitored score of a fit, the mean of several.
@@ -463,26 +473,26 @@ def run_folds(cfg: DictConfig, judges: bool) -> float | None:
     ensemble = load_ensemble(cfg)
     if ensemble is not None:
         cfg.title = f"{cfg.title}, ensemble of {len(ensemble.members)} networks"
-        return run_experiment(cfg, ensemble)
+        return run_experiment(cfg, ensemble, prepared)
     if not (cfg.folds and cfg.fold is None and judges):
-        return run_experiment(cfg)
+        return run_experiment(cfg, prepared=prepared)
     if cfg.ckpt_path or "fit" not in cfg.do:
         raise UserError(
             f"folds={cfg.folds} makes {cfg.folds} fits, which cannot all start from one checkpoint;"
             " continue one of them with fold=i ckpt_path=..."
         )
-    return _run_each_fold(cfg)
+    return _run_each_fold(cfg, prepared)
 
 
-def _run_each_fold(cfg: DictConfig) -> float | None:
+def _run_each_fold(cfg: DictConfig, prepared: Sequence[PreparedRun]) -> float | None:
     folder = Path(cfg.paths.run)
     with _record_on_first_rank(folder) as recorder:
-        mean = _fit_folds(cfg, folder)
+        mean = _fit_folds(cfg, folder, prepared)
         recorder.finish(mean)
         return mean
 
 
-def _fit_folds(cfg: DictConfig, folder: Path) -> float | None:
+def _fit_folds(cfg: DictConfig, folder: Path, prepared: Sequence[PreparedRun]) -> float | None:
     """Fit each fold, merge their test results, and return the mean of their scores."""
     scores, note = [], ""
     for fold in range(cfg.folds):
@@ -496,7 +506,7 @@ def _fit_folds(cfg: DictConfig, folder: Path) -> float | None:
             words = [*(task_overrides() or []), f"fold={fold}"]
             RunFolder(one.paths.run).write_composition(one, words)
         before = str(one.title)
-        scores.append(run_experiment(one))
+        scores.append(run_experiment(one, prepared=() if fold else prepared))
         note = note or str(one.title).removeprefix(before)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         merge_run_folds(folder, cfg.folds, f"{cfg.title}{note}")

@@ -6,23 +6,27 @@ PyTorch takes seconds that an error or a leaderboard does not need.
 
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.composition import compose_run, composed_run
-from engine.config_check import check_arguments, check_curriculum, check_keys
+from engine.composition import compose_run, composed_run, remove_foreign_keys
+from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
+    PreparedRun,
     ensemble_key,
     is_latest,
     latest_run,
@@ -31,6 +35,7 @@ from engine.run_references import (
     resolve_run,
     uses_phantoms,
 )
+from engine.user_code import check_user_conf, user_code
 from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
 from reporting.commands import quote_value, to_override
@@ -44,12 +49,23 @@ RUN_REFERENCE_KEYS = (
     "datamodule.cls_prob",
     "datamodule.root",
 )  # keys that may name another run
+DEMO_SECONDS = {
+    "preclassify_pnx": 40,
+    "pretrain_chest": 45,
+    "weak_bone_scan": 85,
+}  # a demo that others need takes about so long on two CPU cores
 
 
 def run_task(cfg: DictConfig) -> float | None:
     """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
+    with user_code(cfg):
+        return _run_task(cfg)
+
+
+def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
+    remove_foreign_keys(cfg)
     check_keys(cfg)
     _check_tasks(cfg)
     if cfg.do[0] in STANDALONE_TASKS:
@@ -58,6 +74,7 @@ def run_task(cfg: DictConfig) -> float | None:
         STANDALONE_TASKS[cfg.do[0]](cfg)
         return None
     check_arguments(cfg)
+    check_loggers(cfg)
     check_curriculum(cfg)
     _check_paths(cfg)
     judges = getattr(get_class(cfg.datamodule._target_), "can_validate", True)
@@ -67,11 +84,11 @@ def run_task(cfg: DictConfig) -> float | None:
             " or"
             " datamodule=table with masks or labels"
         )
-    _resolve_references(cfg)
+    prepared = _resolve_references(cfg)
     from engine.runner import run_folds
     from reporting.leaderboard import update_leaderboard
 
-    score = run_folds(cfg, judges)
+    score = run_folds(cfg, judges, prepared)
     if "test" in cfg.do and not cfg.trainer.fast_dev_run and rank() == 0:
         update_leaderboard(Path(cfg.paths.runs), Path(cfg.paths.run))
     return score
@@ -124,6 +141,15 @@ def _write_wandb_sweep(cfg: DictConfig) -> None:
     write_wandb_sweep(cfg, Path(cfg.paths.run))
 
 
+def _names_space() -> bool:
+    """Return whether this run, which is no trial, was given a space to search."""
+    return (
+        HydraConfig.initialized()
+        and HydraConfig.get().mode == RunMode.RUN
+        and HydraConfig.get().runtime.choices.get("hparams_search") is not None
+    )
+
+
 def _check_tasks(cfg: DictConfig) -> None:
     known = (*RUN_TASKS, *STANDALONE_TASKS)
     unknown = [step for step in cfg.do if step not in known]
@@ -131,6 +157,17 @@ def _check_tasks(cfg: DictConfig) -> None:
         raise UserError(
             f"do=[{','.join(unknown)}] is unknown; choose from {', '.join(RUN_TASKS)},"
             f" or one of {', '.join(STANDALONE_TASKS)}"
+        )
+    if cfg.trainer.overfit_batches and list(cfg.do) != ["fit"]:
+        raise UserError(
+            f"trainer.overfit_batches={cfg.trainer.overfit_batches} validates on the images that it"
+            " trains on, so nothing can be tested after it; take do=[fit], or"
+            " trainer.overfit_batches=0"
+        )
+    if _names_space() and cfg.do != ["wandb_sweep"]:
+        raise UserError(
+            f"hparams_search={HydraConfig.get().runtime.choices.hparams_search} is searched by"
+            " several runs; add -m, or take do=[wandb_sweep] to make a sweep of W&B of it"
         )
     if cfg.fold is not None and not cfg.folds:
         raise UserError(f"fold={cfg.fold} needs the number of folds; set folds=5, or remove fold")
@@ -182,11 +219,15 @@ def _run_data_task(cfg: DictConfig) -> None:
     print(f"written: {written}; train on it with {' '.join(words)}")
 
 
-def _resolve_references(cfg: DictConfig) -> None:
+def _resolve_references(cfg: DictConfig) -> list[PreparedRun]:
     """Replace `latest:EXPERIMENT` by a run folder; on phantoms, a missing run is made first.
 
     With fast_dev_run, which saves nothing, only missing data are made.
+
+    Returns:
+        The runs that this process made.
     """
+    prepared = []
     if "fit" not in cfg.do:
         OmegaConf.update(cfg, "datamodule.cls_prob", None)  # only training uses hard images
     for key in RUN_REFERENCE_KEYS:
@@ -197,16 +238,22 @@ def _resolve_references(cfg: DictConfig) -> None:
         if run is not None and key == "datamodule.cls_prob" and not _uses_same_phantoms(cfg, run):
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
-            run = _make_missing_run(cfg, key, named)
+            run, made = _make_missing_run(cfg, key, named)
+            prepared += made
         if (
             run is None and key == "datamodule.cls_prob"
         ):  # one batch as a test run: no image is hard
             cfg.datamodule.sampling.update(hard_negative=1.0, hard_positive=1.0)
         OmegaConf.update(cfg, key, None if run is None else str(run))
+    return prepared
 
 
-def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
-    """Make a run on phantoms that another run needs; one of several trials makes it for all."""
+def _make_missing_run(cfg: DictConfig, key: str, named: str) -> tuple[Path, list[PreparedRun]]:
+    """Make a run on phantoms that another run needs; one of several trials makes it for all.
+
+    Returns:
+        The run, and what was made for it: nothing where another trial has made it meanwhile.
+    """
     name = named.removeprefix("latest:")
     runs = Path(cfg.paths.runs)
     runs.mkdir(parents=True, exist_ok=True)
@@ -215,13 +262,19 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> Path:
     ):  # other ranks wait in that run
         run = resolve_run(named, runs, key, phantom=True)  # another trial may have made it
         if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
-            return run
-        print(
-            f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is run"
-            " first",
-            file=sys.stderr,
-        )
-        return _run_demo(cfg, name)
+            return run, []
+        about = f", in about {DEMO_SECONDS[name]} s on two CPU cores" * (name in DEMO_SECONDS)
+        if rank() == 0:
+            print(
+                f"{cfg.title} needs a run of {name}, and there is none on phantoms yet: it is made"
+                f" first{about}",
+                file=sys.stderr,
+            )
+        began = time.monotonic()
+        made = PreparedRun(name, _run_demo(cfg, name), time.monotonic() - began)
+        if rank() == 0:
+            print(f"{name} took {made.seconds:.0f} s; {cfg.title} starts now", file=sys.stderr)
+        return made.folder, [made]
 
 
 def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
@@ -275,6 +328,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
         UserError: An override is wrong, or the run needs several processes, which only the command
             line can start.
     """
+    check_user_conf()
     words = prepare_overrides([f"experiment={experiment}", *overrides])
     composed = compose_run(words)
     if is_multi_process(composed):

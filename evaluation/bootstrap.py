@@ -10,24 +10,24 @@ import numpy as np
 from evaluation.evidence import Evidence, align_measurements
 from evaluation.metrics.base import Decision, Metric
 
-MIN_GROUPS = 20  # fewer have no interval
+MIN_GROUPS = 20  # scores of fewer groups have no interval
 N_RESAMPLES = 1000
-MAX_BLOCK_NUMBERS = 8_000_000  # numbers that are held at once
+MAX_BLOCK_NUMBERS = 8_000_000  # numbers in memory at once
 CLASS_MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its uncertainty and what no skill would score.
+    """A score with its uncertainty, and the scores of predictions without skill.
 
     Attributes:
         value: The score; NaN where it is undefined.
         low: Lower end of the 95 % interval, None where there is none.
         high: Upper end.
-        n: Images it is made of.
+        n: Number of images that the score is computed from.
         degenerate: Bootstrap replicates on which it was undefined.
-        trivial: Name of a prediction without skill -> its score.
-        definition: One sentence.
+        trivial: Name of a prediction without skill -> the score of that prediction.
+        definition: Definition of the score in one sentence.
     """
 
     value: float
@@ -85,30 +85,31 @@ def bootstrap_metrics(
 ) -> dict[str, dict[str, Estimate]]:
     """Return class -> score -> estimate with its percentile interval, and the mean of classes.
 
-    The mean is there for several classes only. No interval where fewer than 20 groups count.
+    The mean is there for several classes only. A score of fewer than 20 groups has no interval.
     """
     classes = range(len(evidence.classes))
-    point, drawn = resample_scores(evidence, None), resample_scores(evidence, resamples)
+    point, replicates = resample_scores(evidence, None), resample_scores(evidence, resamples)
     trivial = [evidence.baselines(c) for c in classes]
     once = np.ones((1, len(evidence)))
     baseline = {
-        name: _metric_values(evidence.metrics, [of_class[name] for of_class in trivial], once)[
-            ..., 0
-        ]
+        name: _metric_values(
+            evidence.metrics, [predictions[name] for predictions in trivial], once
+        )[..., 0]
         for name in trivial[0]
     }
     decided = [evidence.decision(c) for c in classes]
     counting = np.array(
-        [[score.counted_images(of_class) for score in evidence.metrics] for of_class in decided]
+        [[score.counted_images(decision) for score in evidence.metrics] for decision in decided]
     )  # classes x scores x N
 
-    def of_class(c: int | slice) -> dict[str, Estimate]:
+    def estimate(c: int | slice) -> dict[str, Estimate]:
+        """Return the estimates of one class, or of the mean of the classes."""
         return {
             score.name: _make_estimate(
                 score,
                 evidence.groups[np.atleast_2d(counting[c, s]).any(0)],
                 mean_where_defined(np.atleast_2d(point[c, s])),
-                mean_where_defined(np.atleast_2d(drawn[c, s])),
+                mean_where_defined(np.atleast_2d(replicates[c, s])),
                 int(np.atleast_2d(counting[c, s]).any(0).sum()),
                 {
                     name: float(mean_where_defined(values[c, s].reshape(-1, 1))[0])
@@ -118,8 +119,8 @@ def bootstrap_metrics(
             for s, score in enumerate(evidence.metrics)
         }
 
-    found = {name: of_class(c) for c, name in enumerate(evidence.classes)}
-    return found | ({CLASS_MEAN: of_class(slice(None))} if len(classes) > 1 else {})
+    found = {name: estimate(c) for c, name in enumerate(evidence.classes)}
+    return found | ({CLASS_MEAN: estimate(slice(None))} if len(classes) > 1 else {})
 
 
 def resample_scores(
@@ -128,7 +129,7 @@ def resample_scores(
     """Compute every score of every class, `classes x scores x resamples`.
 
     Args:
-        evidence: Of some images.
+        evidence: Evidence of some images.
         resamples: Number of bootstrap replicates of their groups; None for all images as they are.
         seed: Seed of the replicates.
         only: Names of the scores that are wanted; None wants all.
@@ -144,7 +145,7 @@ def resample_scores(
 
 
 def mean_where_defined(values: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-    """Average `classes x ...` over the classes on which a score is defined, or over runs alike."""
+    """Average `classes x ...` over the classes (or runs) on which a score is defined."""
     defined = np.isfinite(values)
     return np.where(
         defined.any(0), np.where(defined, values, 0).sum(0) / np.maximum(1, defined.sum(0)), np.nan
@@ -154,7 +155,7 @@ def mean_where_defined(values: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
 def _metric_values(
     scores: tuple[Metric, ...], decided: list[Decision], weights: np.ndarray
 ) -> np.ndarray:
-    """`classes x scores x R`."""
+    """Return `classes x scores x R`."""
     return np.array([[score.compute(d, weights) for score in scores] for d in decided])
 
 
@@ -205,7 +206,7 @@ def _make_estimate(
 
 
 def bootstrap_caveat(evidence: Evidence) -> str:
-    """Say in one sentence what the intervals assume."""
+    """State in one sentence what the intervals assume."""
     groups = len(np.unique(evidence.groups))
     if groups < MIN_GROUPS:
         return f"no intervals: {groups} groups are fewer than {MIN_GROUPS}"
@@ -218,19 +219,19 @@ def bootstrap_caveat(evidence: Evidence) -> str:
     )
 
 
-TIE_TOLERANCE = 1e-12  # what rounding makes of no difference
+TIE_TOLERANCE = 1e-12  # differences up to this size come from rounding
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Second arm minus first, of one score.
+    """Difference of one score between two variants: second minus first.
 
     Attributes:
         value: Difference of the means over seeds.
         low: Lower end of its 95 % interval, None where fewer than 20 groups count.
         high: Upper end.
-        share_above: Share of resamples in which the second arm is the better one (of scores that
-            rise).
+        share_above: Share of the bootstrap replicates in which the second variant has the higher
+            score.
     """
 
     value: float
@@ -245,30 +246,30 @@ def paired_differences(
     resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, PairedDifference]:
-    """Return score -> difference, over the patients of one test set and the runs of two arms.
+    """Compare two variants on one test set: score -> paired difference.
 
     Args:
-        first: Test evidence of the runs of an arm.
-        second: Test evidence of the runs of another arm, on the same images.
+        first: Test evidence of the runs of one variant.
+        second: Test evidence of the runs of another variant, on the same images.
         resamples: Bootstrap replicates; each samples the patients once for all runs, and the runs
-            of each arm.
-        seed: Of the bootstrap.
+            of each variant.
+        seed: Seed of the bootstrap.
     """
     aligned = align_measurements([*first, *second])
     first, second = aligned[: len(first)], aligned[len(first) :]
     scores = first[0].metrics
-    of_arms, point = [], []
-    for number, arm in enumerate((first, second)):
+    of_variants, point = [], []
+    for number, variant in enumerate((first, second)):
         each = np.array(
-            [bootstrap_scores(run, None, resamples, seed) for run in arm]
+            [bootstrap_scores(run, None, resamples, seed) for run in variant]
         )  # runs x scores x R
-        once = np.array([bootstrap_scores(run, None, None) for run in arm])[..., 0]
-        of_arms.append(resample_runs(each, [seed, number]))  # scores x R
+        once = np.array([bootstrap_scores(run, None, None) for run in variant])[..., 0]
+        of_variants.append(resample_runs(each, [seed, number]))  # scores x R
         point.append(once.mean(0))
     return {
         score.name: paired_difference(
-            of_arms[0][s],
-            of_arms[1][s],
+            of_variants[0][s],
+            of_variants[1][s],
             float(point[1][s] - point[0][s]),
             n_effective_groups(first[0], score),
         )
@@ -295,7 +296,7 @@ def resample_runs(run_scores: np.ndarray, seed: Sequence[int]) -> np.ndarray:
 
     Args:
         run_scores: `runs x scores x R`.
-        seed: Of the sampling of runs.
+        seed: Seed of the sampling of runs.
 
     Returns:
         `scores x R`.
@@ -322,11 +323,11 @@ def paired_difference(
     """Return the difference of one score from its bootstrap replicates.
 
     Args:
-        first: R values of the first arm, as `bootstrap_scores` gives them; none where too few
-            groups were not resampled at all.
-        second: R values of the second arm, of the same replicates.
-        value: On the images as they are, second minus first.
-        n_groups: How many count.
+        first: R values of the first variant, as `bootstrap_scores` gives them; empty if too few
+            groups were there to be resampled.
+        second: R values of the second variant, from the same replicates.
+        value: Difference on the images as they are, second minus first.
+        n_groups: Number of groups (patients) that count for the score.
     """
     gap = second - first
     low, high, _ = percentile_interval(gap, n_groups)
@@ -356,22 +357,22 @@ def seed_statistics(
     )  # seeds x classes x scores x R
     once = np.array([resample_scores(run, None) for run in seed_evidence])
     single, found = bootstrap_metrics(seed_evidence[0], 1), {}
-    for name, of_class in single.items():
+    for name, estimates in single.items():
         classes = (
             list(range(len(seed_evidence[0].classes)))
             if name == CLASS_MEAN
             else [seed_evidence[0].classes.index(name)]
         )
-        drawn = resample_runs(
+        replicates = resample_runs(
             np.array([mean_where_defined(run[classes]) for run in each]), [seed, 0]
         )  # scores x R
         point = np.array([mean_where_defined(run[classes])[:, 0] for run in once])  # seeds x scores
         found[name] = {
             score.name: (
-                asdict(of_class[score.name])
+                asdict(estimates[score.name])
                 | _seed_estimate(
                     point[:, s],
-                    drawn[s],
+                    replicates[s],
                     n_effective_groups(seed_evidence[0], score, classes),
                 )
             )
@@ -401,8 +402,8 @@ def seed_caveat(seed_evidence: Sequence[Evidence], unit: str = "seeds") -> str:
         return bootstrap_caveat(seed_evidence[0])
     if len(np.unique(seed_evidence[0].groups)) < MIN_GROUPS:
         return f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}"
-    few = f", of which {len(seed_evidence)} tell little" if len(seed_evidence) < 5 else ""
+    few = f", but {len(seed_evidence)} {unit} are few" if len(seed_evidence) < 5 else ""
     return (
-        f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each draw"
-        f" also draws among the {unit}{few}"
+        f"means of {len(seed_evidence)} {unit}; {bootstrap_caveat(seed_evidence[0])}; each"
+        f" bootstrap replicate also resamples the {unit}{few}"
     )

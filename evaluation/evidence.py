@@ -159,7 +159,7 @@ class SegmentationEvidence(Evidence):
     measurements: str = NO_MEASUREMENTS
 
     def __post_init__(self) -> None:
-        if self.measured is None:
+        if self.measured is None or not self.measured.shape[-1]:
             object.__setattr__(self, "measured", np.zeros((*self.counts.shape[:2], 0)))
 
     @property

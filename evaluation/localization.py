@@ -521,15 +521,18 @@ class LocalizationConfig:
         off = f" or within {self.tolerance:g} pixels of it" if self.tolerance else ""
         found = {
             "pointing_box": (
-                f"share of images with a lesion whose heat map's maximum lies in a true box{off};"
-                " no maximum is a miss"
+                f"share of the images with a lesion in which the maximum of the heat map lies in a"
+                f" true box{off}; an image without a maximum is a miss"
             ),
             "pointing_mask": (
-                f"share of images with a true mask whose heat map's maximum lies in it{off}; no"
-                " maximum is a miss"
+                f"share of the images with a true mask in which the maximum of the heat map lies in"
+                f" the mask{off}; an image without a maximum is a miss"
             ),
         }
-        hit = {"iou": f"by IoU of {self.iou:g} or more", "centre": "by its centre within their box"}
+        hit = {
+            "iou": f"with an IoU of {self.iou:g} or more",
+            "centre": "with its center in the box of the lesion",
+        }
         for b in range(1, self.max_boxes + 1):
             first = "the first box" if b == 1 else f"one of the first {b} boxes"
             found |= {
@@ -540,7 +543,7 @@ class LocalizationConfig:
             }
             found |= {
                 f"image_hit_{kind}_at_{b}": (
-                    f"share of images with a lesion of which {first} hits one or more {how}"
+                    f"share of the images with a lesion in which {first} hits a lesion {how}"
                 )
                 for kind, how in hit.items()
             }

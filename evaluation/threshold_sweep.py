@@ -21,14 +21,14 @@ from evaluation.metrics.segmentation import (
 )
 
 THRESHOLD_BLOCK = 32  # thresholds whose pixel counts are held at once
-OWN_RULE_NOTE = "each image at the rule of its own fold"
+OWN_RULE_NOTE = "each image has the decision rule of its own fold"
 FOLD_RULES_NOTE = (
-    "At first each image uses the rule of its own fold; once the slider is moved, one threshold"
-    " applies to all images."
+    "At first, each image has the decision rule of its own fold; the slider sets one threshold for"
+    " all images."
 )
 TWO_THRESHOLDS_NOTE = (
-    "The rule has two thresholds, one for the presence of the class in the image and one for its"
-    " mask; once the slider is moved, one threshold is used for both."
+    "The decision rule has two thresholds, one for whether the image shows the class and one for"
+    " the pixels of the mask; the slider sets both."
 )
 
 
@@ -108,7 +108,7 @@ def segmentation_slider_start(evidence: SegmentationEvidence, channel: int) -> S
     if top != bottom:
         return SliderStart(
             byte,
-            f"{share} above {bin_probability(top):.4f}, drawn at {bin_probability(bottom):.4f}",
+            f"{share} above {bin_probability(top):.4f}, mask from {bin_probability(bottom):.4f}",
             plain=False,
             note=TWO_THRESHOLDS_NOTE,
         )

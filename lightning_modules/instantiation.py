@@ -1,8 +1,12 @@
 """Instantiation of parts of the configuration, from allowed packages only."""
 
 import re
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +26,70 @@ WHITELIST = (
 )
 
 
+class AllowedModules(NamedTuple):
+    """Modules of the user's own that the configuration may name.
+
+    Attributes:
+        names: Dotted names.
+        folders: Where they may stand.
+    """
+
+    names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+_allowed: ContextVar[AllowedModules] = ContextVar("allowed modules", default=AllowedModules())
+
+
+@contextmanager
+def allow_modules(names: Sequence[str], folders: Sequence[str]) -> Iterator[None]:
+    """Add modules to what a configuration may call, while the context lasts.
+
+    Args:
+        names: Dotted names of modules that the user listed on the command line or in an experiment.
+        folders: Where they may stand.
+    """
+    token = _allowed.set(AllowedModules(tuple(names), tuple(folders)))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def allowed_modules() -> AllowedModules:
+    """Return the modules of the user's own that the configuration may name now."""
+    return _allowed.get()
+
+
+def check_target(key: str, target: str) -> None:
+    """Refuse a `_target_` outside of the packages that a configuration may call.
+
+    Args:
+        key: Full key of the `_target_`.
+        target: Its value.
+
+    Raises:
+        ArgumentError: The sentence says how to allow a module of the user's own.
+    """
+    if not any(target.startswith(pattern.removesuffix("*")) for pattern in _whitelist()):
+        raise ArgumentError("", [key], _refusal(target), "")
+
+
+def _whitelist() -> tuple[str, ...]:
+    return (*WHITELIST, *(f"{name}.*" for name in allowed_modules().names))
+
+
+def _refusal(target: str) -> str:
+    top = target.partition(".")[0]
+    return (
+        f"={target} is in no package that a configuration may name; if {top} is a module of your"
+        f" own, add code=[{top}]"
+    )
+
+
+NOT_ALLOWED = re.compile(r"Target '([\w.]+)'.* is not in the Hydra execution whitelist", re.DOTALL)
+
+
 def instantiate_config(part: Any, **more: Any) -> Any:
     """Instantiate a part of the configuration.
 
@@ -29,9 +97,14 @@ def instantiate_config(part: Any, **more: Any) -> Any:
         ArgumentError: An argument is not allowed; the message names its key as the user writes it.
     """
     try:
-        return instantiate(part, _convert_="all", _execution_whitelist_=WHITELIST, **more)
+        return instantiate(part, _convert_="all", _execution_whitelist_=_whitelist(), **more)
     except ArgumentError as error:
         raise error.with_key(user_key(part, _failed_key(error), error.key())) from error
+    except InstantiationException as error:
+        refused = NOT_ALLOWED.search(str(error))
+        if refused is None:
+            raise
+        raise ArgumentError("", ["_target_"], _refusal(refused[1]), "") from error
 
 
 def _failed_key(error: Exception) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.decision_rule import DecisionRule
 from lightning_modules.base import EvaluatedModule
-from reporting.cases import SIDE, Case, data_url
+from reporting.cases import SIDE, Case, data_url, display_gamma
 from reporting.task_view import TASK_VIEWS, TaskView
 
 
@@ -34,7 +34,7 @@ def predict_logits(trainer: Trainer, module: LightningModule, image: Tensor) -> 
         return module((image if image.dim() == 4 else image[None]).to(module.device)).float().cpu()
 
 
-# longest side in pixels of a picture that can be enlarged; never larger than the network saw it
+# longest side in pixels of an enlarged picture; at most the size of the network's input
 MAX_SIDE = 384
 MAX_PIXELS = 1_500_000  # of all byte maps of a page
 
@@ -43,14 +43,14 @@ def render_cases(trainer: Trainer, module: EvaluatedModule, cases: Sequence[Case
     """Return the cases with panes and maps; none if no process holds the whole network.
 
     Args:
-        trainer: Its datamodule has the images.
-        module: Has evidence of test.
-        cases: Images of test.
+        trainer: Trainer whose datamodule has the images.
+        module: Module with evidence of test.
+        cases: Cases without pictures, images of test.
     """
     if cases and not can_run_locally(trainer):
         print(
-            "the page shows no cases: the weights are shared out over the processes; test again"
-            " with trainer.strategy=auto",
+            "the page shows no cases, because the weights are sharded over the processes; test"
+            " again with trainer.strategy=auto",
             file=sys.stderr,
         )
         return []
@@ -88,11 +88,11 @@ def render_case(
 
     Args:
         case: The case without pictures.
-        kind: The kind of its evidence.
+        kind: View of its task.
         batch: Holds its image.
         i: Index in the batch.
         logits: `1 x classes ...` of this image.
-        rule: The rule in force.
+        rule: The current decision rule.
         side: Longest side of a map in pixels.
     """
     panes = kind.render_panes(batch, i, logits, rule)
@@ -100,4 +100,7 @@ def render_case(
     maps, size = kind.encode_logit_maps(batch, i, logits, case.channels, side)
     # for print and without scripts
     still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}
-    return replace(case, panes={"image": data_url(large)} | still, maps=maps, size=size)
+    gamma = display_gamma(batch["image"][i][batch["content"][i].slices].numpy())
+    return replace(
+        case, panes={"image": data_url(large)} | still, maps=maps, size=size, gamma=gamma
+    )

@@ -24,14 +24,15 @@ class Case:
     """One image of the page.
 
     Attributes:
-        kind: Why it was chosen.
-        id: The image.
+        kind: Reason why it was chosen.
+        id: Identifier of the image.
         caption: The text below it.
         panes: Title -> data URL.
         chips: Its true and predicted classes.
         channels: Numbers of the classes whose maps are kept.
-        maps: Number of a class -> its byte map and true mask, as `packed.maps` packs them.
+        maps: Number of a class -> its byte map and true mask, as `encoding.encode_mask` packs them.
         size: Height and width of the maps in pixels.
+        gamma: Display gamma of the panes; 1 shows the gray values as they are.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Case:
     channels: tuple[int, ...] = ()
     maps: Mapping[int, str] = field(default_factory=dict)
     size: tuple[int, int] = (0, 0)
+    gamma: float = 1.0
 
 
 class Ranking(NamedTuple):
@@ -49,7 +51,7 @@ class Ranking(NamedTuple):
 
     Attributes:
         images: Their indices.
-        counted: How many of the first ones the criterion applies to.
+        counted: Number of images, from the first, to which the criterion applies.
     """
 
     images: np.ndarray
@@ -87,6 +89,26 @@ def enlarge(pixels: np.ndarray, mode: int = cv2.INTER_LINEAR, side: int = SIDE) 
     return cv2.resize(
         pixels, None, fx=scale, fy=scale, interpolation=mode if scale > 1 else cv2.INTER_AREA
     )
+
+
+DARK_PERCENTILE, DARK_GRAY = 95, 100  # an image is dark if that percentile is below that gray
+DISPLAY_GAMMA = 0.5
+
+
+def display_gamma(pixels: np.ndarray) -> float:
+    """Return the gamma that shows an image of gray values 0 to 255: `DISPLAY_GAMMA` if dark, or 1.
+
+    Bone scans are dark: all but a few hot spots lie in the lowest tenth of the gray values.
+    """
+    return DISPLAY_GAMMA if np.percentile(pixels, DARK_PERCENTILE) < DARK_GRAY else 1.0
+
+
+def apply_gamma(pixels: np.ndarray, gamma: float) -> np.ndarray:
+    """Raise uint8 gray values, as fractions of 255, to the power of `gamma`."""
+    if gamma == 1:
+        return pixels
+    table = (255 * (np.arange(256) / 255) ** gamma).round().astype(np.uint8)
+    return table[pixels]
 
 
 def data_url(pixels: np.ndarray, kind: Literal["webp", "jpeg"] = "webp") -> str:

@@ -1,4 +1,4 @@
-"""The parts of a page on labels: random cases and the most confident errors, curves, tables.
+"""Cases, curves and tables of the pages of classifications.
 
 The names are those of `reporting.task_view.TaskView`.
 """
@@ -17,7 +17,9 @@ from reporting.cases import (
     Case,
     ClassTag,
     Ranking,
+    apply_gamma,
     choose_cases,
+    display_gamma,
     enlarge,
     indices_of,
     round_robin,
@@ -36,6 +38,7 @@ __all__ = [
     "LEGEND",
     "OVERLAY",
     "RULE",
+    "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
@@ -51,16 +54,21 @@ __all__ = [
     "tables",
 ]
 
-LEGEND = ("As the network saw them. Errors are at the rule; the surest of them come first.",) * 2
-OVERLAY = ("as the network saw it",) * 2
+TASK = "Classification"
+LEGEND = (
+    "The images have the size of the network's input. Errors are those at the decision rule, the"
+    " most confident first.",
+) * 2
+OVERLAY = ("the image at the size of the network's input",) * 2
 RULE = (
-    "An image shows the class if sigmoid(logit / temperature) reaches the threshold; of classes"
-    " that exclude one another the most probable is said. Searched on val, frozen, applied to test."
+    "An image shows the class if sigmoid(logit / temperature) reaches the threshold; if the classes"
+    " exclude each other, the decision is the most probable class. The rule was optimized on val"
+    " and applied to test without a change."
 )
 
 
 def panels(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, dict[str, str]]:
-    """Return no figures by class: those of labels show all classes together."""
+    """Return no figures by class: each figure of a classification shows all classes."""
     return {}
 
 
@@ -72,7 +80,7 @@ def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
 def encode_logit_maps(
     batch: "Sample", i: int, logits: "Tensor", channels: Sequence[int], side: int
 ) -> tuple[dict[int, str], tuple[int, int]]:
-    """Return no maps: an image has one logit a class."""
+    """Return no maps: an image has one logit per class."""
     return {}, (0, 0)
 
 
@@ -89,10 +97,10 @@ def rankings(evidence: ClassificationEvidence, seed: int = 0) -> dict[str, Ranki
 
 
 def select_cases(evidence: ClassificationEvidence, number: int, seed: int = 0) -> list[Case]:
-    """Choose `number` random images and as many of each kind of confident error, none twice."""
+    """Choose `number` random images and as many of each kind of error, no image twice."""
     wrong: dict[str, dict[int, int]] = {
         kind: dict(reversed(errors)) for kind, errors in _classification_errors(evidence).items()
-    }  # image -> its surest class
+    }  # image -> the class of its most confident error
     picked = choose_cases(rankings(evidence, seed), number)
     return [
         Case(kind, str(evidence.ids[i]), _label_caption(evidence, i, wrong.get(kind, {}).get(i)))
@@ -103,10 +111,10 @@ def select_cases(evidence: ClassificationEvidence, number: int, seed: int = 0) -
 def select_examples(
     evidence: ClassificationEvidence, number: int, ids: Sequence[str] | None = None
 ) -> list[Case]:
-    """Return the named images, or `number` of the surest errors and random images in turn."""
+    """Return the named images, or `number` confident errors and random images in turn."""
     if ids is not None:
         return [
-            Case("asked for", str(evidence.ids[i]), _label_caption(evidence, i))
+            Case("selected", str(evidence.ids[i]), _label_caption(evidence, i))
             for i in indices_of(evidence.ids, ids)
         ]
     rows = {
@@ -118,11 +126,11 @@ def select_examples(
 
 def _classification_errors(evidence: ClassificationEvidence) -> dict[str, list[tuple[int, int]]]:
     """Return kind of error -> (image, class) pairs, the most confident first."""
-    says, truth, probability = evidence.predicted, evidence.labels > 0, evidence.probability
-    kinds = {"most confident false positives": (says & ~truth, probability)}
-    # of exclusive classes every error is a false positive of one and a false negative of another
+    predicted, truth, probability = evidence.predicted, evidence.labels > 0, evidence.probability
+    kinds = {"most confident false positives": (predicted & ~truth, probability)}
+    # an error between exclusive classes is a false positive of one and a negative of another
     if not evidence.exclusive:
-        kinds["most confident false negatives"] = (~says & truth, 1 - probability)
+        kinds["most confident false negatives"] = (~predicted & truth, 1 - probability)
     return {
         kind: [
             (i, c) for i, c in np.argwhere(wrong)[np.argsort(-sure[wrong], kind="stable")].tolist()
@@ -132,7 +140,7 @@ def _classification_errors(evidence: ClassificationEvidence) -> dict[str, list[t
 
 
 def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None = None) -> str:
-    """State the probability of `channel`, else of the likeliest class, and the true classes."""
+    """State the probability of `channel`, or of the most probable class, and the true classes."""
     probability = evidence.probability[i]
     c = int(probability.argmax()) if channel is None else channel
     true = [name for name, label in zip(evidence.classes, evidence.labels[i], strict=True) if label]
@@ -140,10 +148,14 @@ def _label_caption(evidence: ClassificationEvidence, i: int, channel: int | None
 
 
 def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
-    """Return image `i` as the network saw it: BGR, no padding, longest side `side` pixels."""
+    """Return image `i` at the network's input size: BGR, no padding, longest side `side` pixels.
+
+    A dark image is shown with the display gamma.
+    """
     pixels = (
         batch["image"][i][batch["content"][i].slices].expand(3, -1, -1).numpy().transpose(1, 2, 0)
     )
+    pixels = apply_gamma(pixels, display_gamma(pixels))
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 
 

@@ -11,7 +11,7 @@ from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
 if TYPE_CHECKING:
     from reporting.fold_runs import FoldRun
 
-PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # what Hydra's grammar takes without quotes
+PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # Hydra's grammar takes it without quotes
 
 
 def relative_to_cwd(path: Path) -> Path:
@@ -20,9 +20,9 @@ def relative_to_cwd(path: Path) -> Path:
 
 
 def quote_override(key: str, path: Path) -> str:
-    """Return `KEY=PATH`, quoted where Hydra's grammar would not read the path as that text.
+    """Return `KEY=PATH`, with quotes where Hydra's grammar would read the path differently.
 
-    A shell needs the word quoted once more.
+    A shell needs further quotes around the result.
 
     Args:
         key: Dotted key.
@@ -89,13 +89,13 @@ DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
 
 
 def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
-    """What to type to test them together, in the words of the first fit.
+    """Return the command that tests the ensemble of fits, with the overrides of the first one.
 
     Args:
-        fold_runs: All finished.
-        folder: That holds them.
+        fold_runs: Finished fits.
+        folder: Folder that holds them.
     """
-    from reporting.run_folder import RunFolder  # NumPy, which a word of the command line needs not
+    from reporting.run_folder import RunFolder  # imports NumPy, which other functions do not need
 
     words = [
         word

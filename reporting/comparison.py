@@ -14,6 +14,7 @@ from rich.markup import escape
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from evaluation.bootstrap import bootstrap_caveat, paired_differences
+from evaluation.evidence import Evidence, align_measurements
 from reporting.file_io import write_json
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
 from reporting.run_folder import (
@@ -29,7 +30,7 @@ def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Summarize each stage over the runs that entered it; empty where there was no curriculum."""
     if not any(run.stages for run in runs):
         return []
-    from reporting.figures.training import read_stages  # pandas, which other runs need not
+    from reporting.figures.training import read_stages  # imports pandas
 
     each = [read_stages(run) for run in runs]
     return [
@@ -74,21 +75,23 @@ def _mean_or_none(values: Sequence[float]) -> float | None:
 
 
 def common_stage_score(runs: Sequence[RunFolder]) -> str:
-    """The score that the best epochs of stages were chosen by, where all runs share it."""
+    """Return the score that chose the best epochs of the stages, if all runs share it."""
     names = {name for name, _ in (run.monitor for run in runs)}
-    return names.pop() if len(names) == 1 else "monitored score (it differs between the arms)"
+    return names.pop() if len(names) == 1 else "monitored score (it differs between the variants)"
 
 
 def best_per_stage(
     variant_stages: Sequence[list[dict[str, Any]]], runs: Sequence[RunFolder]
 ) -> list[float | None]:
-    """Stage -> the best score of an arm; None where nothing or no single score was monitored."""
+    """Return the best score of each stage over variants; None without a common monitored score."""
     monitors = {run.monitor for run in runs}
     better = min if monitors == {(next(iter(monitors))[0], "min")} else max
     found: list[float | None] = []
     for n in range(max(map(len, variant_stages))):
         scores = [
-            arm[n]["best"] for arm in variant_stages if len(arm) > n and arm[n]["best"] is not None
+            variant[n]["best"]
+            for variant in variant_stages
+            if len(variant) > n and variant[n]["best"] is not None
         ]
         found.append(better(scores) if scores and len(monitors) == 1 else None)
     return found
@@ -112,23 +115,20 @@ def choose_common_ranking(runs: Sequence[RunFolder]) -> Ranking:
 
 
 def val_score(run: RunFolder, score: str) -> float:
-    """Return the score that ranks a run.
-
-    Of merged folds it is the score out of fold, which is val of the fit that did not see the image.
-    """
+    """Return the score that ranks a run: on val, or out of fold for merged folds."""
     return run.score("val" if run.evaluated_split == "test" else run.evaluated_split, score)
 
 
 def comparison_table(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Tabulate the runs, one a line, the best on val first.
+    """Tabulate the runs, the best on val first.
 
-    Columns: `run`, `title`, `val SCORE`; of labels also `val` of `CLASSIFICATION_SCORES` and
-        `threshold`; and
-    of each head on test `SCORE`, `SCORE low`, `SCORE high`.
+    Columns are `run`, `title`, `val SCORE`; for labels `val` of the `CLASSIFICATION_SCORES` and
+    `threshold`; and for each headline metric on test `SCORE`, `SCORE low`, `SCORE high`.
     """
     by = choose_common_ranking(runs)
+    headline = common_evidence(runs).headline_metrics
     return sorted(
-        (_table_row(run, by.score) for run in runs),
+        (_table_row(run, by.score, headline) for run in runs),
         key=lambda line: by.sort_key(line[f"val {by.score}"]),
     )
 
@@ -144,17 +144,22 @@ def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     atomic_write(path, file.getvalue().encode())
 
 
-def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
-    told = run.report
+def common_evidence(runs: Sequence[RunFolder]) -> Evidence:
+    """Return the first run's test evidence, with what was measured alike in all runs."""
+    return align_measurements([run.evidence for run in runs])[0]
+
+
+def _table_row(run: RunFolder, score: str, headline: Sequence[str]) -> dict[str, Any]:
+    report = run.report
     labels = run.evidence.kind == "label"
-    line: dict[str, Any] = {"run": str(run.path), "title": told["title"]}
+    line: dict[str, Any] = {"run": str(run.path), "title": report["title"]}
     for name in dict.fromkeys((score, *(CLASSIFICATION_SCORES if labels else ()))):
         line[f"val {name}"] = val_score(run, name)
     if labels:
-        rules = list(told.get("rule", {}).values())
+        rules = list(report.get("rule", {}).values())
         line["threshold"] = rules[0].get("threshold") if len(rules) == 1 else None
-    scores = overall_scores(told["scores"][run.evaluated_split])
-    for name in run.evidence.headline_metrics:
+    scores = overall_scores(report["scores"][run.evaluated_split])
+    for name in headline:
         line |= {
             name: scores[name]["value"],
             f"{name} low": scores[name]["low"],
@@ -166,7 +171,7 @@ def _table_row(run: RunFolder, score: str) -> dict[str, Any]:
 def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     """Write comparison.json, comparison.csv and comparison.html into `run_dir`; print the table.
 
-    Runs that differ only in their seed form one arm.
+    Runs that differ only in their seed form one variant.
 
     Raises:
         UserError: fewer than two runs, or runs of different tasks, images or groups.
@@ -174,18 +179,24 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
     runs = _load_comparable_runs(folders)
     by = choose_common_ranking(runs)
     by_name = group_by_config(runs)
-    val = {name: fmean(val_score(run, by.score) for run in arm) for name, arm in by_name.items()}
+    val = {
+        name: fmean(val_score(run, by.score) for run in variant)
+        for name, variant in by_name.items()
+    }
     ranked = sorted(
         by_name.items(), key=lambda named: by.sort_key(val[named[0]])
     )  # without val scores: last
-    rows = [_variant_row(name, arm, ranked[0][1], by) for name, arm in ranked]
-    evidence = runs[0].evidence
+    evidence = common_evidence(runs)
+    headline = evidence.headline_metrics
+    rows = [_variant_row(name, variant, ranked[0][1], by, headline) for name, variant in ranked]
     found = {
-        "heads": evidence.headline_metrics,
+        "headline_metrics": headline,
         "ranked_by": by.score,
-        "compared": list(dict.fromkeys((by.score, *evidence.headline_metrics))),
+        "compared": list(dict.fromkeys((by.score, *headline))),
         "monitored": by.monitored,
-        "arms": rows,
+        "variants": rows,
+        "heading": runs[0].report.get("heading", runs[0].title),
+        "definitions": {score.name: score.definition for score in evidence.metrics},
         "identity": evidence.identity,
         "n": len(evidence),
         "caveat": bootstrap_caveat(evidence),
@@ -210,8 +221,8 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
     """Return the named runs, each once; refuse runs that cannot be compared."""
     if not folders:
         raise UserError(
-            "no runs to compare; name their folders with runs=[A,B], latest:EXPERIMENT among them,"
-            " or a sweep's folder"
+            "runs=[] names no runs to compare; name their folders with runs=[A,B], as"
+            " latest:EXPERIMENT, or name the folder of a sweep"
         )
     runs = list(
         {
@@ -222,17 +233,21 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
     )
     if len(runs) < 2:
         raise UserError(
-            "do=[compare] needs two finished runs or more; name their folders with runs=[A,B], or a"
-            " sweep's folder"
+            "do=[compare] needs at least two finished runs; name their folders with runs=[A,B], or"
+            " name the folder of a sweep"
         )
     first = runs[0]
     for run in runs[1:]:
         if run.evidence.kind != first.evidence.kind:
-            said = f"{first.path} tells {first.evidence.kind}s and {run.path} {run.evidence.kind}s"
-            raise UserError(f"{said}, which no score measures alike; compare runs of one task")
+            raise UserError(
+                f"runs={first.path} predicts {first.evidence.kind}s and {run.path}"
+                f" {run.evidence.kind}s, which have no common score; compare runs of one task"
+            )
         if run.evidence.identity != first.evidence.identity:
-            mend = "compare runs on one test set, with the same datamodule.seed"
-            raise UserError(f"{first.path} and {run.path} were judged on different images; {mend}")
+            raise UserError(
+                f"{first.path} and {run.path} were evaluated on different images; compare runs on"
+                " one test set, with the same datamodule.seed"
+            )
         if dict(zip(run.evidence.ids, run.evidence.groups, strict=True)) != dict(
             zip(first.evidence.ids, first.evidence.groups, strict=True)
         ):
@@ -244,13 +259,17 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
 
 
 def _variant_row(
-    name: str, runs: list[RunFolder], reference_runs: list[RunFolder], ranking: Ranking
+    name: str,
+    runs: list[RunFolder],
+    reference_runs: list[RunFolder],
+    ranking: Ranking,
+    headline: Sequence[str],
 ) -> dict[str, Any]:
     reports = [run.report for run in runs]
-    judged, heads = runs[0].evaluated_split, runs[0].evidence.headline_metrics
-    test = {score: [run.score(judged, score) for run in runs] for score in heads}
+    evaluated_split = runs[0].evaluated_split
+    test = {score: [run.score(evaluated_split, score) for run in runs] for score in headline}
     config = reports[0].get("config") or {}
-    single = overall_scores(reports[0]["scores"][judged])
+    single = overall_scores(reports[0]["scores"][evaluated_split])
     gaps = (
         None
         if runs is reference_runs
@@ -265,7 +284,7 @@ def _variant_row(
         "test": {score: fmean(values) for score, values in test.items()},
         "sd": {score: stdev(values) if len(values) > 1 else None for score, values in test.items()},
         "interval": (
-            {score: {end: single[score][end] for end in ("low", "high")} for score in heads}
+            {score: {end: single[score][end] for end in ("low", "high")} for score in headline}
             if len(runs) == 1
             else None
         ),
@@ -295,21 +314,27 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
     console = Console()
     table = terminal_table(f"test, n = {comparison['n']}; ranked by val")
     table.add_column("score")
-    for arm in comparison["arms"]:
-        table.add_column(f"{escape(arm['title'])}\n{len(arm['runs'])} run(s)", justify="right")
+    for variant in comparison["variants"]:
+        table.add_column(
+            f"{escape(variant['title'])}\n{len(variant['runs'])} run(s)", justify="right"
+        )
     table.add_row(
-        f"val {comparison['ranked_by']}", *(format_number(arm["val"]) for arm in comparison["arms"])
+        f"val {comparison['ranked_by']}",
+        *(format_number(variant["val"]) for variant in comparison["variants"]),
     )
-    for name in comparison["heads"]:
-        cells = (format_with_sd(arm["test"][name], arm["sd"][name]) for arm in comparison["arms"])
+    for name in comparison["headline_metrics"]:
+        cells = (
+            format_with_sd(variant["test"][name], variant["sd"][name])
+            for variant in comparison["variants"]
+        )
         table.add_row(name, *cells)
     console.print(table)
-    for arm in comparison["arms"][1:]:
+    for variant in comparison["variants"][1:]:
         print_differences(
             console,
-            arm["title"],
-            comparison["arms"][0]["title"],
-            {name: arm["differences"][name] for name in comparison["compared"]},
-            f"{arm['verdict']} by test {comparison['ranked_by']}; ",
+            variant["title"],
+            comparison["variants"][0]["title"],
+            {name: variant["differences"][name] for name in comparison["compared"]},
+            f"{variant['verdict']} by test {comparison['ranked_by']}; ",
         )
     console.print(comparison["caveat"], style="dim")

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reporting.figures.style import PALETTE, figure
+from reporting.figures.style import PALETTE, figure, is_flat
 from reporting.figures.training import IMAGES, read_stages
 from reporting.rendering import render
 from reporting.run_folder import RunFolder
@@ -23,7 +23,7 @@ EPOCH, IMAGES_SEEN = "epoch", "images seen"
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """One run.
+    """Training curves of one run.
 
     Attributes:
         table: Epoch (from 0) -> what was logged, `epoch` (from 1) and `images seen` at its end; the
@@ -51,7 +51,7 @@ class TrainingCurve:
 
 
 def load_curve(run: RunFolder) -> TrainingCurve:
-    """Read the course of a run; it has no epochs if metrics.csv is missing."""
+    """Read the training curves of a run; there are no epochs if metrics.csv is missing."""
     table = run.epochs()
     if len(table):
         table = table.assign(epoch=table.index.to_numpy() + 1).assign(
@@ -78,12 +78,12 @@ def count_images_seen(table: pd.DataFrame, report: Mapping[str, Any]) -> pd.Seri
 
 
 def load_curves(variants: Mapping[str, Sequence[RunFolder]]) -> dict[str, list[TrainingCurve]]:
-    """Map each arm to its courses."""
+    """Load the training curves of each variant's runs."""
     return {name: [load_curve(run) for run in runs] for name, runs in variants.items()}
 
 
 def variants_without_image_count(variants: Mapping[str, Sequence[TrainingCurve]]) -> list[str]:
-    """List the arms with a run that was trained here on an unknown number of images."""
+    """List the variants with a run that was trained here on an unknown number of images."""
     return [
         name
         for name, runs in variants.items()
@@ -110,12 +110,12 @@ VariantCurves = Mapping[str, Sequence[TrainingCurve]]
 
 
 def line_style(variant: int) -> tuple[str, tuple[float, ...]]:
-    """Return an arm's colour and dashes; beyond six arms the colours repeat with other dashes."""
+    """Return a variant's color and dashes; after six, colors repeat with other dashes."""
     return COLORS[variant % 6], DASHES[(variant + variant // 6) % 6]
 
 
 def legend_entries(variants: VariantCurves) -> list[dict[str, str]]:
-    """Describe each trained arm for the page's key: title, colour and dashes."""
+    """Describe each trained variant for the page's key: title, colour and dashes."""
     found = []
     for number, (name, runs) in enumerate(variants.items()):
         colour, dashes = line_style(number)
@@ -131,17 +131,19 @@ def legend_entries(variants: VariantCurves) -> list[dict[str, str]]:
 
 
 def plot_curves(variants: VariantCurves, score: str) -> dict[str, str]:
-    """Draw the figures: title -> SVG; a score that no arm logged has none.
+    """Return title -> SVG; scores that no variant logged or that never change are left out.
 
     Args:
-        variants: Arm -> courses of its runs.
-        score: Such as `val/dice`.
+        variants: Variant -> curves of its runs.
+        score: Name of the score, such as `val/dice`.
     """
     found = {}
     for over in (EPOCH, IMAGES_SEEN):
         for name in (score, "val/loss", "train/loss"):
             if any(
-                len(run.metric_points(name, over)) for runs in variants.values() for run in runs
+                not is_flat(run.metric_points(name, over)["y"])
+                for runs in variants.values()
+                for run in runs
             ):
                 found[f"{name} against {'epochs' if over == EPOCH else over}"] = figure(
                     partial(_draw_curves, variants=variants, score=name, x_axis=over)
@@ -182,7 +184,7 @@ def _draw_curves(axes: Axes, variants: VariantCurves, score: str, x_axis: str) -
 def _mark_stage_starts(axes: Axes, starts: Sequence[float], color: str, height: float) -> None:
     """Mark starts by dotted lines and by ticks above the frame.
 
-    Each arm has its own row of ticks, because arms often start together.
+    Each variant has its own row of ticks, because variants often start together.
     """
     for start in starts:
         axes.axvline(start, color=color, linewidth=0.8, linestyle=":", alpha=0.6)
@@ -207,20 +209,21 @@ def render_comparison(
 
     Args:
         comparison: Content of comparison.json.
-        variants: Variant -> its runs.
-        table: The runs, one a line.
+        variants: Name of a variant -> its runs.
+        table: Rows of the runs.
     """
-    gone = load_curves(variants)
+    curves = load_curves(variants)
     words = {
         "title": "Comparison",
+        "heading": comparison["heading"],
         "phantom": comparison["phantom"],
-        "key": legend_entries(gone),
-        "uncounted": variants_without_image_count(gone),
+        "key": legend_entries(curves),
+        "uncounted": variants_without_image_count(curves),
         "board": table,
     }
     return render(
         "comparison.html",
         found=comparison,
-        figures=plot_curves(gone, f"val/{comparison['ranked_by']}"),
+        figures=plot_curves(curves, f"val/{comparison['ranked_by']}"),
         **words,
     )

@@ -1,4 +1,4 @@
-"""Tell what differs between runs, in short labels."""
+"""Describe differences between the configurations of runs in short labels."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
@@ -12,7 +12,7 @@ EXECUTION_KEYS = (
     "do",
     "resume",
     "logger",
-)  # what a run is called and how it is carried out, not what it is
+)  # names of a run and its way of execution, which do not change its result
 EXECUTION_KEY_PREFIXES = (
     "callbacks.pruning.",
     "callbacks.progress.",
@@ -21,7 +21,7 @@ EXECUTION_KEY_PREFIXES = (
     "datamodule.num_workers",
 )
 TARGET = "_target_"  # last part of the key of a class
-UNCLEAR_NAMES = ("p",)  # last parts of keys that say nothing alone: `flip.p`
+UNCLEAR_NAMES = ("p",)  # last parts of keys that are unclear alone, as in `flip.p`
 SIGNIFICANT_DIGITS = 4  # of a number
 MAX_LISTED_DIFFERENCES = (
     2  # places in which a list of settings may differ before its variants are called by letters
@@ -79,7 +79,7 @@ def config_diff(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         _describe_differences(settings, None),
         _describe_differences(settings, SIGNIFICANT_DIGITS),
     )
-    kinds = [len({tuple(one.items()) for one in said}) for said in (exact, rounded)]
+    kinds = [len({tuple(one.items()) for one in labels}) for labels in (exact, rounded)]
     return rounded if kinds[0] == kinds[1] else exact
 
 
@@ -164,7 +164,7 @@ SWEEP_OVERRIDE_PREFIXES = ("resume", "callbacks.pruning", "hydra.")  # words tha
 REPLICATE_KEYS = (
     "fold",
     "seed",
-)  # replicates of one training: they make no other variant, and the best is the luckiest
+)  # replicates of one training; they are no variants, and none of them is the best
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

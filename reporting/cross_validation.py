@@ -52,7 +52,7 @@ def fold_seed_matrix(
     It has a row per fold and a column per seed.
 
     Args:
-        seeds: The columns, also of seeds without a finished fit.
+        seeds: Seeds of the columns, including seeds without a finished fit.
         split: Split of the score.
         score: Name of the score.
         folder: Folder from which pages are linked.
@@ -119,7 +119,7 @@ def merge_folds(
     by = common_monitor(fits, evidence).score
     rows = [_fold_row(fit, by, folder) for fit in fits]
     over = {split: mean_and_sd(row[split] for row in rows) for split in ("val", "test")}
-    beside = {"folds": rows, "folds_score": by} | {
+    extras = {"folds": rows, "folds_score": by} | {
         f"folds_{name}": {split: of[name] for split, of in over.items()} for name in ("mean", "sd")
     }
     missing = list_missing_fits([seed_runs])
@@ -130,15 +130,15 @@ def merge_folds(
         folder,
         {OUT_OF_FOLD: evidence},
         [],
-        beside | describe_fits(fits, missing, folder),
+        extras | describe_fits(fits, missing, folder),
         evaluated_split=OUT_OF_FOLD,
     )
     found = build_report(run, common_data(fits[0]))
     found["config"] = output.config or common_config(fits[0])
     if missing:
         found["caveat"] = {
-            split: f"{said}; only of {len(fits)} of {whole} folds"
-            for split, said in found["caveat"].items()
+            split: f"{caveat}; only {len(fits)} of {whole} folds are included"
+            for split, caveat in found["caveat"].items()
         }
     output.write_report(found)
     return found, write_page(
@@ -153,7 +153,7 @@ def _seed_sections(
         [
             Section(
                 "Missing folds",
-                "What they would have judged is in no number of this page.",
+                "The images of these folds are part of no number on this page.",
                 messages=missing,
             )
         ]
@@ -164,8 +164,8 @@ def _seed_sections(
         found.append(
             Section(
                 "Seed",
-                "The other seeds, and the mean of all, are on the page of the multirun.",
-                messages=[f"This is seed {seed_runs.seed}"],
+                "The page of the multirun shows the other seeds and the mean over all seeds.",
+                messages=[f"This page shows seed {seed_runs.seed}."],
             )
         )
     return found
@@ -183,13 +183,13 @@ def list_missing_fits(seeds: Sequence[SeedRuns]) -> list[str]:
 def describe_fits(
     fold_runs: Sequence[FoldRun], missing: Sequence[str], folder: Path
 ) -> dict[str, Any]:
-    """Return the fields of report.json by which the fits are found again as one ensemble."""
+    """Return the fields of report.json that list the fits, from which an ensemble is made."""
     return {
         "fits": [
             {"fold": fit.fold, "seed": fit.seed, "folder": os.path.relpath(fit.folder, folder)}
             for fit in fold_runs
         ],
-        "lacking": list(missing),
+        "missing_fits": list(missing),
     }
 
 
@@ -236,44 +236,48 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
     """
     there = [seed for seed in seeds if seed.fold_runs]
     fits = [fit for seed in there for fit in seed.fold_runs.values()]
-    judged, first = there[0].evaluated_split, fits[0]
+    evaluated_split, first = there[0].evaluated_split, fits[0]
     rows = _seed_rows(there, folder, title)
     evidence, left_out = restrict_to_common_images({seed.seed: seed for seed in there})
     missing = list_missing_fits(seeds)
     if left_out:
         missing.append(
-            f"all seeds are judged on the images that each of them has judged; {left_out} others"
+            f"all seeds are compared on the images that each of them evaluated; {left_out} others"
             " are left out"
         )
     by = common_monitor(fits, evidence[there[0].seed]).score
-    data = first.report["data"] if judged == TEST else common_data(first)
+    data = first.report["data"] if evaluated_split == TEST else common_data(first)
     splits = _collect_splits(there, evidence, set(data["near_duplicates"]["test_images"]))
-    beside = {
+    extras = {
         "scores": {split: seed_statistics(seen) for split, seen in splits.items()},
         "caveat": {
-            split: seed_caveat(seen, "networks" if split == TEST != judged else "seeds")
+            split: seed_caveat(seen, "networks" if split == TEST != evaluated_split else "seeds")
             for split, seen in splits.items()
         },
         "ranked_by": by,
         "seeds": rows,
         "matrix": (
             {split: fold_seed_matrix(seeds, split, by, folder) for split in ("val", "test")}
-            if judged != TEST
+            if evaluated_split != TEST
             else {}
         ),
         "new_cut": (
-            judged != TEST
+            evaluated_split != TEST
             and len({str(fit.config.get("datamodule", {}).get("seed")) for fit in fits}) > 1
         ),
     }
-    whole = f"{first.folds} folds x {len(seeds)} seeds" if judged != TEST else f"{len(seeds)} seeds"
+    whole = (
+        f"{first.folds} folds x {len(seeds)} seeds"
+        if evaluated_split != TEST
+        else f"{len(seeds)} seeds"
+    )
     run = ReportInput(
         f"{title}, {whole}",
         folder,
-        {judged: splits[judged][0]},
+        {evaluated_split: splits[evaluated_split][0]},
         [],
-        beside | describe_fits(fits, missing, folder),
-        evaluated_split=judged,
+        extras | describe_fits(fits, missing, folder),
+        evaluated_split=evaluated_split,
     )
     folder.mkdir(parents=True, exist_ok=True)
     found = build_report(run, data) | {"config": common_config(first)}
@@ -282,7 +286,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
         found,
         folder,
         ensemble_test_command(fits, folder)
-        if judged != TEST and not list_missing_fits(seeds)
+        if evaluated_split != TEST and not list_missing_fits(seeds)
         else None,
     )
 
@@ -290,6 +294,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
 def _write_seeds_page(report: dict[str, Any], folder: Path, ensemble_command: str | None) -> Path:
     words = {
         "title": report["title"],
+        "heading": report.get("heading", report["title"]),
         "phantom": report["data"]["phantom"],
         "together": ensemble_command,
     }
@@ -305,15 +310,15 @@ def _collect_splits(
 
     The other of test and val, by every network, is added if all saw the same images.
     """
-    judged = seeds[0].evaluated_split
-    found: dict[str, list[Evidence]] = {judged: list(evidence.values())}
+    evaluated_split = seeds[0].evaluated_split
+    found: dict[str, list[Evidence]] = {evaluated_split: list(evidence.values())}
     for seen in evidence.values():
         for split, view in (
-            drop_near_duplicates({judged: seen}, near_duplicates)
-            | per_patient({judged: seen}, judged)
+            drop_near_duplicates({evaluated_split: seen}, near_duplicates)
+            | per_patient({evaluated_split: seen}, evaluated_split)
         ).items():
             found.setdefault(split, []).append(view)
-    other = TEST if judged != TEST else "val"
+    other = TEST if evaluated_split != TEST else "val"
     beside = [
         fit.evidence[other]
         for seed in seeds
@@ -352,8 +357,8 @@ def _seed_row(seed_runs: SeedRuns, folder: Path, title: str) -> dict[str, Any]:
     single = overall_scores(report["scores"][seed_runs.evaluated_split])
     return {
         "seed": seed_runs.seed,
-        "scores": {name: single[name]["value"] for name in report["heads"]},
-        "n": single[report["heads"][0]]["n"],
+        "scores": {name: single[name]["value"] for name in report["headline_metrics"]},
+        "n": single[report["headline_metrics"][0]]["n"],
         "fits": len(seed_runs.fold_runs),
         "of": len(seed_runs.fold_runs) + len(seed_runs.missing_reasons),
         "page": os.path.relpath(page, folder),
@@ -404,34 +409,36 @@ def merge_sweep_runs(folder: Path) -> None:
 
 
 def _merge_variants(fold_runs: list[FoldRun], folder: Path) -> None:
-    arms = {
-        arm: seeds
-        for arm, seeds in group_by_seed(fold_runs).items()
+    variants = {
+        variant: seeds
+        for variant, seeds in group_by_seed(fold_runs).items()
         if any(seed.fold_runs for seed in seeds)
     }
-    if not arms:
+    if not variants:
         raise UserError("none of them was finished and tested")
     places = {
-        arm: folder if len(arms) == 1 else folder / "merged" / f"arm{number}"
-        for number, arm in enumerate(arms)
+        variant: folder if len(variants) == 1 else folder / "merged" / f"variant{number}"
+        for number, variant in enumerate(variants)
     }
-    titles = {arm: _variant_title(seeds) for arm, seeds in arms.items()}
+    titles = {variant: _variant_title(seeds) for variant, seeds in variants.items()}
     merged = {}
-    for arm, seeds in _select_one_design(arms).items():
+    for variant, seeds in _select_one_design(variants).items():
         try:
-            merged[arm] = merge_variant(
-                seeds, places[arm], f"{titles[arm]} ({arm})" if arm else titles[arm]
+            merged[variant] = merge_variant(
+                seeds,
+                places[variant],
+                f"{titles[variant]} ({variant})" if variant else titles[variant],
             )
         except UserError as refusal:
-            _print_merge_error(refusal, arm, places[arm])
-    if len(arms) == 1 and merged:
-        _finish_merge(fold_runs, *merged[next(iter(arms))])
+            _print_merge_error(refusal, variant, places[variant])
+    if len(variants) == 1 and merged:
+        _finish_merge(fold_runs, *merged[next(iter(variants))])
     elif len(merged) > 1:
         compare_variants(
-            arms,
-            {arm: found for arm, (found, _) in merged.items()},
+            variants,
+            {variant: found for variant, (found, _) in merged.items()},
             folder,
-            " and ".join(dict.fromkeys(titles[arm] for arm in merged)),
+            " and ".join(dict.fromkeys(titles[variant] for variant in merged)),
         )
     else:
         for found, page in merged.values():
@@ -450,11 +457,11 @@ def _select_one_design(variants: Mapping[str, list[SeedRuns]]) -> dict[str, list
     If some have folds, those without are left out, because they have no out-of-fold scores.
     """
     folded = {
-        arm: seeds
-        for arm, seeds in variants.items()
+        variant: seeds
+        for variant, seeds in variants.items()
         if any(seed.fold_runs and seed.evaluated_split == OUT_OF_FOLD for seed in seeds)
     }
-    without = [arm for arm in variants if arm not in folded]
+    without = [variant for variant in variants if variant not in folded]
     if folded and without:
         print(
             f"not merged: {'; '.join(without)} has no folds, and other trials here have; make a"
@@ -499,9 +506,9 @@ def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) 
     networks together is printed.
     """
     print_table(report, page)
-    for sentence in report["lacking"]:
+    for sentence in report["missing_fits"]:
         print(sentence, file=sys.stderr)
-    if not report["lacking"] and fold_runs[0].fold is not None:
+    if not report["missing_fits"] and fold_runs[0].fold is not None:
         merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
         print(
             f"all {len(fold_runs)} networks together on test:"

@@ -1,4 +1,4 @@
-"""Packs numbers and maps as base64 of little-endian bytes, which the page's script unpacks."""
+"""Pack numbers and maps as base64 of little-endian bytes, which the page's script unpacks."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-UNDEFINED = 2**16 - 1  # stands for NaN
+UNDEFINED = 2**16 - 1  # means NaN
 SCALE = 10_000  # four decimals
 
 

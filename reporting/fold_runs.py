@@ -1,4 +1,4 @@
-"""The fits of a run of folds, of a multirun over folds and seeds, or of a merged page."""
+"""Load the fits of a run of folds, of a multirun over folds and seeds, or of a merged page."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class FoldRun:
         fold: Fold that is its val; None without folds.
         folds: Number of folds.
         seed: Seed of the fit.
-        variant: How it differs from others besides fold and seed, in words.
+        variant: Overrides that differ between fits, besides fold and seed, in words.
         missing_reason: Reason why it cannot be merged, in words; None if it can.
         report: Its report.json.
         evidence: Split -> evidence, of val and test as far as the report scores them.
@@ -50,7 +50,7 @@ class FoldRun:
 
 def load_fold_runs(folder: Path) -> list[FoldRun]:
     """Load the fits of a run of folds, a multirun or a merged page; empty for other folders."""
-    return [load_fold_run(path, arm) for path, arm in find_fold_run_folders(folder)]
+    return [load_fold_run(path, variant) for path, variant in find_fold_run_folders(folder)]
 
 
 def find_fold_run_folders(folder: Path) -> list[tuple[Path, str]]:
@@ -70,7 +70,7 @@ def _read_listed_folders(folder: Path) -> list[str]:
     run = RunFolder(folder)
     try:
         return [fit["folder"] for fit in run.report.get("fits", [])] if run.has_report else []
-    except UserError:  # whoever needs the page itself is told
+    except UserError:  # a reader of the page itself gets the error
         return []
 
 
@@ -103,15 +103,15 @@ def _iter_sweep_folders(folder: Path, trials: Sequence[Path]) -> Iterator[tuple[
     for trial in trials:
         own = words.get(trial.name, {})
         names = short_names(own)  # the seed of the split has a longer name than that of the fit
-        arm = ", ".join(
+        variant = ", ".join(
             f"{names[key]}={value}" for key, value in own.items() if key not in REPLICATE_KEYS
         )
         for fit in _list_fold_folders(trial) or [trial]:
-            yield fit, arm
+            yield fit, variant
 
 
 def _read_requested_fold(run: RunFolder) -> tuple[dict[str, Any], str | None]:
-    """Read the fold, folds and seed that a run was asked for, and which file is damaged, in words.
+    """Read the fold, folds and seed of a run's configuration, and name a damaged file.
 
     For a run that ended early they are read from the configuration that Hydra wrote.
     """
@@ -151,7 +151,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
         if missing:
             return replace(found, missing_reason=missing)
         report = run.report
-        _ = report["heads"], report["data"]["near_duplicates"]
+        _ = report["headline_metrics"], report["data"]["near_duplicates"]
         evidence = {
             split: run.read_evidence(split)
             for split in ("val", "test")
@@ -167,7 +167,7 @@ def load_fold_run(folder: Path, variant: str = "") -> FoldRun:
 def _unfinished_reason(run: RunFolder) -> str | None:
     outcome = run.outcome
     if outcome is None or outcome.status == "running":
-        return "it was cut off"
+        return "it did not reach its end"
     if outcome.status != "finished":
         return " ".join((outcome.failure or f"it was {outcome.status}").split())
-    return None if run.has_report else "it was not tested, so there is nothing to judge"
+    return None if run.has_report else "it was not tested, so it has no scores"

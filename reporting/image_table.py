@@ -1,4 +1,4 @@
-"""Builds the page's table of all images of the evaluated split, column by column."""
+"""Build the table of all images of the evaluated split, column by column."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -25,7 +25,7 @@ def build_image_table(
 
     Args:
         evidence: Evidence of the evaluated split.
-        columns: Columns that this kind of evidence has.
+        columns: Columns of this kind of evidence.
         each: Sweep of each class; empty if no threshold decides.
         pictures: Image -> number of its case.
     """
@@ -33,10 +33,8 @@ def build_image_table(
     return {
         "ids": evidence.ids.tolist(),
         "columns": (groups if (evidence.groups != evidence.ids).any() else []) + columns,
-        "silent": [encoding.encode_uint16(of_class.silent) for of_class in each],
-        "flags": [
-            encoding.encode_uint8(of_class.positive + 2 * of_class.predicted) for of_class in each
-        ],
+        "silent": [encoding.encode_uint16(sweep.silent) for sweep in each],
+        "flags": [encoding.encode_uint8(sweep.positive + 2 * sweep.predicted) for sweep in each],
         "cases": [pictures.get(id) for id in evidence.ids.tolist()],
     }
 
@@ -48,12 +46,12 @@ def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
     ruled = [dice(evidence.decision(c).pixels) for c in classes]
     return [
         {
-            "title": "Dice at the rule",
+            "title": "Dice at the decision rule",
             "digits": 4,
             "of": [_round_values(ruled[c]) for c in classes],
         },
         {
-            "title": "lesion, % of the image",
+            "title": "lesion area, % of the image",
             "digits": 3,
             "of": [_round_values(share[:, c], 3) for c in classes],
         },
@@ -68,15 +66,20 @@ def classification_columns(evidence: ClassificationEvidence) -> list[ImageColumn
             {
                 "title": "probability",
                 "digits": 4,
-                "of": [_round_values(of_class) for of_class in probability.T],
+                "of": [_round_values(values) for values in probability.T],
             }
         ]
-    names, true, said = np.array(evidence.classes), evidence.labels.argmax(1), probability.argmax(1)
+    names, true = np.array(evidence.classes), evidence.labels.argmax(1)
+    predicted = probability.argmax(1)
     return [
         {"title": "truth", "values": names[true].tolist()},
-        {"title": "decision", "values": names[said].tolist()},
-        {"title": "its probability", "digits": 4, "values": _round_values(probability.max(1))},
-        {"title": "outcome", "values": np.where(true == said, "right", "wrong").tolist()},
+        {"title": "decision", "values": names[predicted].tolist()},
+        {
+            "title": "probability of the decision",
+            "digits": 4,
+            "values": _round_values(probability.max(1)),
+        },
+        {"title": "outcome", "values": np.where(true == predicted, "right", "wrong").tolist()},
     ]
 
 

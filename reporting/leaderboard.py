@@ -40,7 +40,7 @@ def build_leaderboard(run_index: RunIndex) -> dict[str, Any]:
         if entry.status == FINISHED:
             told = entry.summary
             groups.setdefault(
-                (told["judged"], told["kind"], told["identity"], told["grouped"]), []
+                (told["evaluated_split"], told["kind"], told["identity"], told["grouped"]), []
             ).append(entry)
     latest = sorted(
         groups.values(), key=lambda alike: max(map(_timestamp_seconds, alike)), reverse=True
@@ -111,7 +111,14 @@ def _build_group(
     )
     words = _setting_differences(ordered)
     best = ordered[0] if not isnan(_val_score(ordered[0], by)) else None
-    lines = [_ranked_row(entry, by, run_index, best, words[n]) for n, entry in enumerate(ordered)]
+    measured: dict[str, Any] = {}
+    for entry in ordered:
+        measured = entry.summary["measured"] | measured  # as the best run that has it defines it
+    lines = [
+        _ranked_row(entry, by, run_index, best, words[n])
+        | {"measured": _comparable_scores(entry.summary["measured"], measured)}
+        for n, entry in enumerate(ordered)
+    ]
     for rank, line in enumerate((line for line in lines if line["val"] is not None), 1):
         line["rank"] = rank
     of_run: dict[str, list[str]] = {}
@@ -121,14 +128,36 @@ def _build_group(
         line["parts"] = of_run.get(line["run"], [])
     return {
         "by": by,
-        "out_of_fold": told["judged"] != "test",
+        "out_of_fold": told["evaluated_split"] != "test",
         "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < MIN_GROUPS,
         "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
+        "measured": {name: score["lower_is_better"] for name, score in measured.items()},
+        "definitions": told["definitions"]
+        | {name: score["definition"] for name, score in measured.items()},
         **{
             name: told[name]
-            for name in ("kind", "identity", "group_is", "judged_at", "n", "data", "phantom")
+            for name in (
+                "kind",
+                "heading",
+                "identity",
+                "group_is",
+                "evaluation_grid",
+                "n",
+                "phantom",
+            )
         },
+    }
+
+
+def _comparable_scores(
+    scores: dict[str, Any], definitions: dict[str, Any]
+) -> dict[str, dict[str, Any] | None]:
+    """Return the scores of a run by name; None where it has none, or one defined in another way."""
+    return {
+        name: score if score and score["definition"] == expected["definition"] else None
+        for name, expected in definitions.items()
+        for score in [scores.get(name)]
     }
 
 
@@ -195,6 +224,7 @@ def _ranked_row(
 LEADERBOARD_NAME = "leaderboard"
 CACHE_FOLDER = ".leaderboard"  # beside it: the lock, and what is known of the runs
 LOCK_TIMEOUT = 120.0  # seconds that another process may take
+INTERVAL_ENDS = ("_low", "_high")
 CSV_COLUMNS = (
     *(
         "status",
@@ -205,7 +235,7 @@ CSV_COLUMNS = (
         "differs",
         "images",
         "kind",
-        "judged",
+        "evaluated_split",
         "ranked_by",
         "val",
         "test",
@@ -280,6 +310,7 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
         page = render(
             "leaderboard.html",
             title="Leaderboard",
+            heading=None,
             phantom=False,
             found=found,
         )
@@ -290,7 +321,9 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
 
 def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
+    measured = dict.fromkeys(name for group in leaderboard["groups"] for name in group["measured"])
+    columns = (*CSV_COLUMNS, *(f"{name}{end}" for name in measured for end in ("", *INTERVAL_ENDS)))
+    writer = csv.DictWriter(file, columns, extrasaction="ignore")
     writer.writeheader()
     for group in leaderboard["groups"]:
         shared = {
@@ -299,7 +332,7 @@ def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
             "kind": group["kind"],
             "ranked_by": group["by"].score,
         }
-        shared["judged"] = "out of fold" if group["out_of_fold"] else "test"
+        shared["evaluated_split"] = "out of fold" if group["out_of_fold"] else "test"
         writer.writerows(line | shared | _flatten_row(line) for line in group["lines"])
     writer.writerows(
         line | {"finished": line["when"]} for line in (*leaderboard["parts"], *leaderboard["rest"])
@@ -320,9 +353,16 @@ def _flatten_row(row: dict[str, Any]) -> dict[str, Any]:
         "difference_low": gap.get("low"),
         "difference_high": gap.get("high"),
     }
+    measured = {
+        f"{name}{end}": score[key]
+        for name, score in row["measured"].items()
+        if score
+        for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
     return {
         **test,
         **differences,
+        **measured,
         "differs": ", ".join(row["differs"]),
         "finished": row["when"],
         "trained_parameters": row["trained"],

@@ -16,7 +16,7 @@ from datamodules.sampling.config import EpochConfig
 
 
 def sampling_schedule(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
-    """Return stretches of epochs and the plan of each.
+    """Return ranges of epochs and the configuration of each.
 
     Stages that may end early count with their full length.
     """
@@ -38,7 +38,7 @@ def describe_devices(trainer: Trainer) -> dict[str, Any]:
     """Describe the devices of this run, as its first process knows them.
 
     Returns:
-        `processes` in all, `nodes`, `devices_per_node`, `device_names` (name -> how many, of the
+        `processes` in all, `nodes`, `devices_per_node`, `names` (device name -> number on the
         first node), `accelerator`, `strategy`, `precision`, `batch_sizes` (images a training step
         and device, those of a curriculum in their order) and `accumulated` (steps whose gradients
         are summed).
@@ -75,6 +75,15 @@ def _device_name(device: torch.device) -> str:
     )
 
 
+def identify_data(data: ManifestDataModule) -> dict[str, Any]:
+    """Return what names the data on a page: folder, kind of image, and whether it is a phantom."""
+    return {
+        "root": str(data.root),
+        "image_kind": data.image_kind,
+        "phantom": data.phantom is not None or data.table.phantom,
+    }
+
+
 def describe_data(data: ManifestDataModule) -> dict[str, Any]:
     """Count images, groups and positives per split, and list the problems of the data."""
     rows, shows = data.table.rows, present_classes(data.table, data.cache)
@@ -95,8 +104,7 @@ def describe_data(data: ManifestDataModule) -> dict[str, Any]:
     pairs = find_near_duplicates(rows, np.asarray(data.cache.thumbnails))
     alike = {id for pair in pairs for id in (pair.first, pair.second)}
     return {
-        "root": str(data.root),
-        "phantom": data.phantom is not None or data.table.phantom,
+        **identify_data(data),
         "group_is": data.table.group_is,
         "splits": splits,
         "cleaning": data.cleaning.as_dict(),

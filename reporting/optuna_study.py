@@ -1,4 +1,4 @@
-"""The database of an Optuna study, in the folder of its sweep. Imports nothing heavy but Optuna."""
+"""The database of an Optuna study, in the folder of its sweep; light apart from Optuna."""
 
 from pathlib import Path
 
@@ -6,20 +6,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
-STUDY_FILE = "study.db"
-
-
-STUDY_NAME = "sweep"
-
-
-DATABASE_TIMEOUT = 60.0  # seconds for another process that writes
-
-
+STUDY_FILE, STUDY_NAME = "study.db", "sweep"
+DATABASE_TIMEOUT = 60.0  # seconds to wait for another process that writes
 ENDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def open_storage(folder: Path, create: bool = False) -> RDBStorage:
-    """The study's file in a sweep's folder; tables are made where it is new."""
+    """Open the study's database in a sweep's folder; `create` makes its tables."""
     url = URL.create("sqlite", database=str(folder.absolute() / STUDY_FILE)).render_as_string()
     arguments = {"connect_args": {"timeout": DATABASE_TIMEOUT}}
     return RDBStorage(
@@ -31,5 +24,5 @@ def open_storage(folder: Path, create: bool = False) -> RDBStorage:
 
 
 def has_ended(trial: FrozenTrial) -> bool:
-    """Whether its outcome is known to the study."""
+    """Return True if the study knows the outcome of the trial."""
     return trial.state in ENDED_STATES

@@ -67,7 +67,7 @@ def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
             )
         if _evaluation_key(fit) != _evaluation_key(first):
             raise UserError(
-                f"{first.folder} and {fit.folder} were judged on other classes or another grid;"
+                f"{first.folder} and {fit.folder} were evaluated on other classes or another grid;"
                 f" {SAME_MULTIRUN_HINT}"
             )
         seen |= dict.fromkeys(fit.evidence["val"].ids.tolist(), fit)
@@ -75,7 +75,7 @@ def merge_out_of_fold(fold_runs: Sequence[FoldRun]) -> Evidence:
 
 
 SAME_MULTIRUN_HINT = (
-    "make all folds by one multirun with folds=5 'fold=range(5)', in the same words"
+    "run all folds in one multirun with folds=5 'fold=range(5)' and otherwise equal overrides"
 )
 
 
@@ -91,8 +91,8 @@ def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
     """
     seeds = list(dict.fromkeys(fit.seed for fit in fold_runs))
     found: dict[str, list[SeedRuns]] = {}
-    for arm in dict.fromkeys(fit.variant for fit in fold_runs):
-        own = [fit for fit in fold_runs if fit.variant == arm]
+    for variant in dict.fromkeys(fit.variant for fit in fold_runs):
+        own = [fit for fit in fold_runs if fit.variant == variant]
         wanted = (
             list(range(max(fit.folds for fit in own)))
             if any(fit.fold is not None for fit in own)
@@ -106,14 +106,14 @@ def group_by_seed(fold_runs: Sequence[FoldRun]) -> dict[str, list[SeedRuns]]:
                 for fold, fit in of_seed.items()
                 if not fit.missing_reason and _has_evidence(fit)
             }
-            lacking = {
+            missing = {
                 fold: _missing_reason(of_seed.get(fold, of_seed.get(None)))
                 for fold in wanted
                 if fold not in there
             }
-            found.setdefault(arm, []).append(
+            found.setdefault(variant, []).append(
                 SeedRuns(
-                    arm, seed, {fold: there[fold] for fold in wanted if fold in there}, lacking
+                    variant, seed, {fold: there[fold] for fold in wanted if fold in there}, missing
                 )
             )
     return found
@@ -126,9 +126,7 @@ def _has_evidence(fold_run: FoldRun) -> bool:
 def _missing_reason(fold_run: FoldRun | None) -> str:
     if fold_run is None:
         return "it was not run"
-    return (
-        fold_run.missing_reason or "it was not tested after its fit, so there is no evidence of it"
-    )
+    return fold_run.missing_reason or "it was not tested after its fit, so it has no predictions"
 
 
 def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, Evidence], int]:
@@ -151,7 +149,7 @@ def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, 
     ids = [set(seen.ids.tolist()) for seen in evidence.values()]
     common = set.intersection(*ids)
     if not common:
-        raise UserError(f"no image was judged in all of them; {SAME_SPLIT_HINT}")
+        raise UserError(f"no image was evaluated in all of them; {SAME_SPLIT_HINT}")
     cut = {
         name: seen if len(seen) == len(common) else seen.subset(np.isin(seen.ids, list(common)))
         for name, seen in evidence.items()
@@ -160,7 +158,7 @@ def restrict_to_common_images(seeds: Mapping[Any, SeedRuns]) -> tuple[dict[Any, 
     return cut, len(set.union(*ids)) - len(common)
 
 
-SAME_SPLIT_HINT = "make the split the same for all by datamodule.seed=0"
+SAME_SPLIT_HINT = "give all of them the same split with datamodule.seed=0"
 
 
 def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, SeedRuns]) -> None:
@@ -173,7 +171,7 @@ def _check_same_images(evidence: Mapping[Any, Evidence], seeds: Mapping[Any, See
         ]
         if first.identity != other.identity or grouped[0] != grouped[1]:
             raise UserError(
-                f"{seeds[names[0]].name} and {seeds[name].name} were judged on different images;"
+                f"{seeds[names[0]].name} and {seeds[name].name} were evaluated on different images;"
                 f" {SAME_SPLIT_HINT}"
             )
 

@@ -1,8 +1,8 @@
 """The outcome of a run, outcome.json: running, then finished, pruned, failed or interrupted.
 
-The process that trains writes it (`record_outcome`). Once that process has ended, the process that
-started it settles what it could not write itself, such as a kill (`settle_outcome`). Imports
-nothing heavy.
+The training process writes it (`record_outcome`). After the end of that process, the process that
+started it adds an outcome that it could not write itself, such as a kill (`settle_outcome`). The
+module imports nothing heavy.
 """
 
 import json
@@ -28,14 +28,14 @@ END_STATES = ("finished", "pruned", "failed")  # an interrupted run can be resum
 
 
 class TrialPruned(Exception):
-    """The trial ends here; it has not failed.
+    """The trial was pruned; it has not failed.
 
     Attributes:
-        score: Its best so far.
+        score: Best score so far.
     """
 
-    def __init__(self, said: str, score: float | None) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, score: float | None) -> None:
+        super().__init__(message)
         self.score = score
 
 
@@ -50,8 +50,8 @@ class Outcome:
     """State of a run, as outcome.json holds it.
 
     Attributes:
-        status: A run begins as `running`. What still says so after its process has gone was cut
-            off.
+        status: State. A run begins as `running`; if that stays after the end of its process, the
+            process was killed.
         score: Monitored score of a fit, if there is a finite one.
         failure: Reason why it failed.
         overrides: Overrides of the process that wrote it; None outside Hydra.
@@ -92,7 +92,7 @@ def read_outcome(run_dir: Path) -> Outcome | None:
 
 
 def read_outcome_if_valid(run_dir: Path) -> Outcome | None:
-    """Load outcome.json for a process that writes it anew; None if missing or damaged."""
+    """Load outcome.json for a process that rewrites it; None if missing or damaged."""
     try:
         return read_outcome(run_dir)
     except UserError:
@@ -107,7 +107,7 @@ def write_outcome(run_dir: Path, outcome: Outcome) -> None:
 
 
 class OutcomeRecorder:
-    """Holds how a run is about to end, until `record_outcome` writes it."""
+    """Keeps the outcome of a run until `record_outcome` writes it."""
 
     def __init__(self) -> None:
         self.status: Status = "finished"
@@ -127,7 +127,7 @@ class OutcomeRecorder:
         self.status, self.score, self.failure = "failed", None, reason
 
     def adopt(self, outcome: Outcome) -> None:
-        """Note the outcome that a process of its own has left."""
+        """Note the outcome that another process has written."""
         self.status, self.score, self.failure = outcome.status, outcome.score, outcome.failure
 
     def interrupt(self) -> None:
@@ -140,14 +140,14 @@ _recording: dict[Path, OutcomeRecorder] = {}  # run folders that this process re
 
 @contextmanager
 def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
-    """Write `running` into a run folder, and after the work how it ended.
+    """Write `running` into a run folder, and its outcome after the work.
 
     An exception counts as a failure, `RunInterrupted` and Ctrl-C as an interruption; all are raised
-    again. A recorder within another one of the same folder is the same one, so that there is one
-    writer: a trial records its run, which records itself too.
+    again. A nested call for the same folder returns the same recorder, so that there is one writer:
+    a trial records its run, and the run records itself too.
 
     Args:
-        run_dir: The run folder, which exists.
+        run_dir: Existing run folder.
     """
     key = run_dir.resolve()
     if key in _recording:
@@ -193,7 +193,7 @@ def failure_message(error: BaseException) -> str:
 def settle_outcome(
     run_dir: Path, code: int | None, failure: str | None = None, seconds: float | None = None
 ) -> Outcome:
-    """Return the outcome of a run whose process has ended; write what it could not write itself.
+    """Return the outcome of a run whose process has ended, and write it if that process did not.
 
     Args:
         run_dir: The run folder.
@@ -222,9 +222,9 @@ def settle_outcome(
 
 
 def task_overrides() -> list[str] | None:
-    """Return the overrides that this process was started with; None outside a run.
+    """Return the overrides of this process; None outside a run.
 
-    They keep another run from taking the outcome for its own.
+    By them a run recognizes its own outcome.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf.errors import OmegaConfBaseException
@@ -244,5 +244,5 @@ def _exit_reason(code: int | None) -> str:
         return f"its process ended with exit code {code} and left no {OUTCOME_FILE}"
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
     return f"its process was killed by {name}" + (
-        ", which is what the system sends where memory runs out" if name == "SIGKILL" else ""
+        ", which the system sends if memory runs out" if name == "SIGKILL" else ""
     )

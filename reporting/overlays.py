@@ -1,4 +1,4 @@
-"""Draw masks over images, and encode the logit maps that the page's slider cuts."""
+"""Draw masks over images, and encode the logit maps to which the slider applies a threshold."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ CLASS_COLORS = (
 
 
 def class_color(channel: int) -> str:
-    """Return the colour of a class as the page spells it; colours repeat after sixteen."""
+    """Return the color of a class as hexadecimal code; colors repeat after sixteen classes."""
     return CLASS_COLORS[channel % len(CLASS_COLORS)]
 
 
@@ -105,6 +105,7 @@ def encode_logit_maps(
     size = max(1, round(height * scale)), max(1, round(width * scale))
 
     def smaller(plane: np.ndarray) -> np.ndarray:
+        """Shrink a plane to the size of the maps."""
         return (
             plane
             if size == plane.shape

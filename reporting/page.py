@@ -39,7 +39,7 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
     """Return the data of the page's script as plain values that become JSON.
 
     Args:
-        kind: The kind of the evidence.
+        kind: View of the task.
         evidence: Evidence of the evaluated split.
         cases: Cases that the page shows, images of that split.
     """
@@ -102,14 +102,14 @@ def _case_data(
         bottoms = evidence.rule[place, :, 2]
         found["size"] = list(case.size)
         found["maps"] = {str(c): text for c, text in case.maps.items()}
-        found["drawn"] = {
+        found["first_byte"] = {
             str(c): int(bottoms[c]) if each[c].predicted[place] else AT_RULE for c in case.maps
         }
-    of_case = {str(c): each[c].dice for c in case.channels}
+    dice_curves = {str(c): each[c].dice for c in case.channels}
     return found | {
         "dice": {
             c: encoding.encode_scores(dice[number])
-            for c, dice in of_case.items()
+            for c, dice in dice_curves.items()
             if dice is not None
         }
     }
@@ -144,20 +144,20 @@ def write_page(
         run_dir: The run folder.
         sections: Sections of other callbacks.
     """
-    kind, score = TASK_VIEWS[found["kind"]], f"val/{found['heads'][0]}"
+    kind, score = TASK_VIEWS[found["kind"]], f"val/{found['headline_metrics'][0]}"
     settings = found["config"] or {}
     monitor = settings.get("monitor", {}).get("name", score)
     stages = found.get("stages", [])
     figures = training_figures(run_dir, monitor, score, stages) | kind.figures(evidence)
     config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
-    judged = evidence[found["judged"]]
-    classes, script = judged.classes, build_page_data(kind, judged, cases)
+    evaluated = evidence[found["evaluated_split"]]
+    classes, script = evaluated.classes, build_page_data(kind, evaluated, cases)
     pictures = {
         "cases": cases,
         "classes": classes,
-        "moves": has_threshold(judged),
+        "moves": has_threshold(evaluated),
         "fixed": script["fixed"],
-        "notes": dict.fromkeys(of_class["note"] for of_class in script["of"] if of_class["note"]),
+        "notes": dict.fromkeys(each["note"] for each in script["of"] if each["note"]),
         "embedded": as_json(script),
         "panels": kind.panels(evidence),
         "strata": strata_table(run_dir, stages),
@@ -165,7 +165,12 @@ def write_page(
         "legend": kind.LEGEND[len(classes) > 1],
         "colours": COLORS,
     }
-    words = {"title": found["title"], "phantom": found["data"]["phantom"], "monitor": monitor}
+    words = {
+        "title": found["title"],
+        "heading": found.get("heading", found["title"]),
+        "phantom": found["data"]["phantom"],
+        "monitor": monitor,
+    }
     page = render(
         "run.html",
         found=found,
@@ -181,11 +186,21 @@ def write_page(
     return path
 
 
-def write_predicted(title: str, phantom: bool, run_dir: Path, sections: Sequence[Section]) -> Path:
-    """Write a report.html of sections alone, for a run without a test."""
+def write_predicted(
+    title: str, heading: str, phantom: bool, run_dir: Path, sections: Sequence[Section]
+) -> Path:
+    """Write a report.html of sections alone, for a run without a test.
+
+    Args:
+        title: Name of the run.
+        heading: Heading of the page, as `page_heading` gives it.
+        phantom: True if the images are phantoms.
+        run_dir: The run folder.
+        sections: Sections of callbacks.
+    """
     path = run_dir / "report.html"
-    atomic_write(
-        path,
-        render("predicted.html", title=title, phantom=phantom, sections=sections).encode(),
+    page = render(
+        "predicted.html", title=title, heading=heading, phantom=phantom, sections=sections
     )
+    atomic_write(path, page.encode())
     return path

@@ -13,10 +13,10 @@ class Ranking:
     """Order of runs on one test set by a score on val.
 
     Attributes:
-        score: Its name in evidence.
-        lower_is_better: Whether less of it is better.
-        monitored: What the runs monitored, where that is not what ranks them all; empty where it
-            is.
+        score: Name of the score in evidence.
+        lower_is_better: True if a lower score is better.
+        monitored: Monitored scores of the runs, if the runs are ranked by another score; else
+            empty.
     """
 
     score: str
@@ -31,12 +31,12 @@ class Ranking:
 def choose_ranking(
     monitors: Iterable[tuple[str, str]], available_scores: Collection[str], default_score: str
 ) -> Ranking:
-    """Rank by what all runs monitored on val if evidence has it, else by their pages' first score.
+    """Rank by the score that all runs monitored if evidence has it, else by the default score.
 
     Args:
         monitors: Name such as `val/dice`, and mode, of each run.
-        available_scores: The scores that evidence has.
-        default_score: The first score of their pages; more of it is better.
+        available_scores: Names of the scores in evidence.
+        default_score: First score of the pages; a higher score is better.
     """
     found = sorted(set(monitors))
     name, mode = found[0]
@@ -69,11 +69,11 @@ UNDEFINED_ON_TEST = "not defined on test"
 
 
 def significance_label(difference: PairedDifference, lower_is_better: bool = False) -> str:
-    """Say `better` or `worse` on test where the 95 % interval of the difference holds no 0.
+    """Return `better` or `worse` if the 95 % interval of the difference does not contain 0.
 
     Args:
-        difference: A run's score on test minus that of the run which is best on val.
-        lower_is_better: Whether less of the score is better.
+        difference: Paired difference of a score on test, a run minus its reference.
+        lower_is_better: True if a lower score is better.
     """
     if isnan(difference.value):
         return UNDEFINED_ON_TEST

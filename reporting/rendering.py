@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reporting.tables import (
+    first_upper,
     format_fraction,
     format_interval,
     format_lr,
@@ -16,6 +17,7 @@ from reporting.tables import (
 )
 
 FILTERS = {
+    "first_upper": first_upper,
     "number": format_number,
     "interval": format_interval,
     "signed": format_signed,
@@ -25,6 +27,17 @@ FILTERS = {
     "settings": format_overrides,
 }
 
+RESOURCE_LABELS = {
+    "fit_seconds": "time of the fit, s",
+    "train_seconds": "training time without validation, s",
+    "images_trained": "images seen in training",
+    "images_per_second": "training images per second",
+    "cpu_utilisation_percent": "CPU utilization, %",
+    "gpu_utilisation_percent": "GPU utilization, %",
+    "peak_memory_gb": "peak memory of the process, GB",
+    "gpu_peak_memory_gb": "peak GPU memory, GB",
+}
+
 
 def render(template: str, **context: Any) -> str:
     """Render a template of `reporting/templates`; text from data is escaped."""
@@ -32,4 +45,5 @@ def render(template: str, **context: Any) -> str:
     loader = FileSystemLoader([here / "templates", here / "static"])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= FILTERS
+    environment.globals["RESOURCE_LABELS"] = RESOURCE_LABELS
     return environment.get_template(template).render(**context)

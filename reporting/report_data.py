@@ -13,7 +13,7 @@ from evaluation.evidence import Evidence
 from evaluation.views import drop_near_duplicates, per_patient
 from reporting.figures.training import read_stages
 from reporting.run_folder import SCHEMA, RunFolder
-from reporting.task_view import TASK_VIEWS
+from reporting.task_view import TASK_VIEWS, page_heading
 
 PACKAGES = (
     "torch",
@@ -37,13 +37,13 @@ class ReportInput:
     evidence: dict[str, Evidence]
     rule: list[dict[str, float]]
     extras: dict[str, Any]
-    evaluated_split: str = "test"  # the split whose scores the page leads with
+    evaluated_split: str = "test"  # the split whose scores the page shows first
 
 
 def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
     """Return report.json as a dictionary: scores, rule, data, cost, versions, configuration."""
     stages = read_stages(RunFolder(run.run_dir))
-    judged = (
+    views = (
         run.evidence
         | drop_near_duplicates(run.evidence, set(data["near_duplicates"]["test_images"]))
         | per_patient(run.evidence, run.evaluated_split)
@@ -51,17 +51,22 @@ def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "title": run.title,
+        "heading": page_heading(
+            run.evidence[run.evaluated_split].kind,
+            run.evidence[run.evaluated_split].classes,
+            data,
+        ),
         "kind": run.evidence[run.evaluated_split].kind,
-        "heads": run.evidence[run.evaluated_split].headline_metrics,
-        "judged": run.evaluated_split,
+        "headline_metrics": run.evidence[run.evaluated_split].headline_metrics,
+        "evaluated_split": run.evaluated_split,
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "scores": {split: report_scores(evidence) for split, evidence in judged.items()},
+        "scores": {split: report_scores(evidence) for split, evidence in views.items()},
         "definitions": {
             score.name: score.definition for score in run.evidence[run.evaluated_split].metrics
         },
-        "caveat": {split: bootstrap_caveat(evidence) for split, evidence in judged.items()},
+        "caveat": {split: bootstrap_caveat(evidence) for split, evidence in views.items()},
         "identity": run.evidence[run.evaluated_split].identity,
-        "judged_at": run.evidence[run.evaluated_split].evaluation_grid,
+        "evaluation_grid": run.evidence[run.evaluated_split].evaluation_grid,
         "rule": dict(zip(run.evidence[run.evaluated_split].classes, run.rule, strict=False)),
         **TASK_VIEWS[run.evidence[run.evaluated_split].kind].tables(run.evidence),
         **run.extras,

@@ -1,6 +1,6 @@
-"""Read and write what a run leaves on disk: its report, evidence, configuration and outcome.
+"""Read and write the files of a run folder: report, evidence, configuration and outcome.
 
-A file that cannot be read is named in the error, and hides nothing of other files or runs.
+An unreadable file is named in the error and does not prevent reading other files or runs.
 """
 
 import json
@@ -33,9 +33,9 @@ CONFIG_FILE = "config.yaml"  # resolved; a single run has one, a multirun's fold
 METRICS_FILE, STAGES_FILE = "metrics.csv", "stages.json"
 HYDRA_CONFIG = ".hydra/config.yaml"  # with interpolations, as it was composed
 OVERRIDES_FILE = ".hydra/overrides.yaml"
-SCHEMA = 2
+SCHEMA = 3
 FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
-EVALUATED_SPLITS = ("test", "out_of_fold")  # the splits that a page may lead with
+EVALUATED_SPLITS = ("test", "out_of_fold")  # splits that a page may show first
 
 
 class ScoreEntry(TypedDict):
@@ -55,17 +55,18 @@ class FitEntry(TypedDict):
 
 
 class Report(TypedDict):
-    """What readers of report.json rely on. Further keys are kept as they are.
+    """Keys of report.json that its readers rely on; further keys are kept as they are.
 
-    `scores` maps split -> class -> score; `heads` lists the scores that a page leads with, `judged`
-    is the split that it leads with.
+    `title` names the run, `heading` its task and data. `scores` maps split -> class -> score. The
+    page shows the `headline_metrics` of the `evaluated_split` first.
     """
 
     title: str
+    heading: NotRequired[str]
     schema: NotRequired[int]
     kind: NotRequired[str]
-    heads: NotRequired[list[str]]
-    judged: NotRequired[str]
+    headline_metrics: NotRequired[list[str]]
+    evaluated_split: NotRequired[str]
     finished: NotRequired[str]
     identity: NotRequired[str]
     commit: NotRequired[str | None]
@@ -77,7 +78,7 @@ class Report(TypedDict):
     config: NotRequired[dict[str, Any] | None]
     folds: NotRequired[list[dict[str, Any]]]
     fits: NotRequired[list[FitEntry]]
-    lacking: NotRequired[list[str]]
+    missing_fits: NotRequired[list[str]]
 
 
 _REPORT_SCHEMA = TypeAdapter(Report)
@@ -105,7 +106,7 @@ class RunFolder:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the run stands now; None if it never began or is a multirun.
+        """Current state of the run; None if it never began or is a multirun.
 
         Raises:
             UserError: The file is damaged.
@@ -189,7 +190,7 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Configuration by dotted keys, without the seeds and what names this very run."""
+        """Configuration by dotted keys, without the seeds and the names of this run."""
         return {
             key: value
             for key, value in flatten_config(self.report.get("config")).items()
@@ -198,8 +199,8 @@ class RunFolder:
 
     @property
     def evaluated_split(self) -> str:
-        """The split whose scores its page leads with."""
-        return str(self.report.get("judged", "test"))
+        """The split whose scores the page shows first."""
+        return str(self.report.get("evaluated_split", "test"))
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -312,7 +313,7 @@ class RunFolder:
 
 
 def _describe_error(error: Exception) -> str:
-    """Return one line for an error; of a schema the key that is wrong."""
+    """Return one line for an error, with the wrong key if it is an error of the schema."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -321,7 +322,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def get_score(report: Mapping[str, Any], split: str, name: str) -> float:
-    """Read a score of a report.json, the mean of several classes; NaN if undefined or not taken."""
+    """Read a score of a report.json, the mean of several classes; NaN if undefined or missing."""
     classes = report["scores"].get(split, {})
     if not classes:
         return float("nan")
@@ -335,13 +336,13 @@ def overall_scores(class_scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_by_config(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
-    """Group runs that differ only in their seed; name arms by title and, if needed, differences."""
+    """Group runs that differ only in their seed; name them by title and, if needed, differences."""
     by_title: dict[str, list[RunFolder]] = {}
     for run in runs:
         by_title.setdefault(run.title, []).append(run)
     names = {}
-    for title, alike in by_title.items():
-        for run, differs in zip(alike, config_diff([run.settings for run in alike]), strict=True):
+    for title, same in by_title.items():
+        for run, differs in zip(same, config_diff([run.settings for run in same]), strict=True):
             names[id(run)] = f"{title} ({', '.join(differs.values())})" if differs else title
     found: dict[str, list[RunFolder]] = {}
     for run in runs:
@@ -350,10 +351,10 @@ def group_by_config(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
 
 
 def find_evaluated_runs(folder: Path) -> list[RunFolder]:
-    """List a tested run, or those of a multirun's folder.
+    """List a tested run, or the tested runs of a multirun.
 
-    Of a multirun these are its runs over folds where it merged some, else its trials. Those that
-    cannot be read are named on stderr and left out.
+    These are the merged runs over folds of a multirun if it has some, else its trials. Unreadable
+    runs are named on stderr and left out.
 
     Raises:
         UserError: There is no run that can be read.

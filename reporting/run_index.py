@@ -33,6 +33,7 @@ from reporting.run_folder import (
     REPORT_FILE,
     RunFolder,
     get_score,
+    overall_scores,
 )
 
 RUN_MARKERS = (CONFIG_FILE, REPORT_FILE)  # one of them at least is in a run folder
@@ -106,15 +107,12 @@ def summarize_report(report: dict[str, Any]) -> dict[str, Any]:
     """Collect a run's split, data, cost and settings from its report."""
     config = report.get("config") or {}
     data, parameters = report.get("data") or {}, report.get("parameters") or {}
-    target = str((config.get("datamodule") or {}).get("_target_", ""))
-    data_set = target.rpartition(".")[2].removesuffix("DataModule")  # BrainTumor
-    folder = Path(str(data.get("root", ""))).name
-    named_after = data_set.lower() == folder.replace("_", "").lower()
     return {
-        "judged": report.get("judged", "test"),
+        "evaluated_split": report.get("evaluated_split", "test"),
         "fold": config.get("fold"),
         "parts": [Path(fold["page"]).parent.as_posix() for fold in report.get("folds", [])],
-        "data": folder if named_after or not data_set else f"{data_set} ({folder})",
+        "heading": report.get("heading", report["title"]),
+        "definitions": report.get("definitions", {}),
         "phantom": bool(data.get("phantom")),
         "trained": parameters.get("trainable"),
         "parameters": parameters.get("total"),
@@ -136,30 +134,48 @@ def summarize_predictions(
     Returns:
         The values, and the bootstrap replicates of the score that the run monitored.
     """
-    judged, names, head = (
-        report.get("judged", "test"),
+    evaluated_split, names, head = (
+        report.get("evaluated_split", "test"),
         [score.name for score in evidence.metrics],
         evidence.headline_metrics[0],
     )
     monitor = get_monitor(report.get("config"), head)
     by = monitor[0].removeprefix("val/")
     val = {
-        name: _score_or_nan(report, "val" if judged == "test" else judged, name) for name in names
+        name: _score_or_nan(report, "val" if evaluated_split == "test" else evaluated_split, name)
+        for name in names
     }
     found = {
         "kind": evidence.kind,
         "identity": evidence.identity,
         "grouped": _grouping_hash(evidence),
         "group_is": evidence.group_is,
-        "judged_at": evidence.evaluation_grid,
+        "evaluation_grid": evidence.evaluation_grid,
         "n": len(evidence),
         "scores": names,
         "head": head,
         "monitor": list(monitor),
         "val": {name: value for name, value in val.items() if not isnan(value)},
+        "measured": _measured_scores(report, evidence, evaluated_split),
     }
     score, draws = score_with_interval(evidence, by if by in names else head)
     return found | {"test": score}, draws
+
+
+def _measured_scores(report: dict[str, Any], evidence: Evidence, split: str) -> dict[str, Any]:
+    """Return name -> value, interval and definition of the leading scores that were measured."""
+    used = getattr(evidence, "used_measurements", ())
+    wanted = {name for each in used for name in each.headline_scores}
+    scores = overall_scores(report["scores"][split])
+    return {
+        metric.name: {
+            **{key: scores[metric.name].get(key) for key in ("value", "low", "high")},
+            "definition": metric.definition,
+            "lower_is_better": metric.lower_is_better,
+        }
+        for metric in evidence.metrics
+        if metric.name in wanted and metric.name in scores
+    }
 
 
 def score_with_interval(
@@ -312,7 +328,7 @@ def _is_multirun_page(folder: Path) -> bool:
     return not (folder / CONFIG_FILE).is_file() and not any(map(run.has_evidence, EVALUATED_SPLITS))
 
 
-CACHE_VERSION = 2  # to be raised when the values kept of a run change
+CACHE_VERSION = 4  # to be raised when the values kept of a run change
 
 
 @dataclass
@@ -360,7 +376,9 @@ class RunIndex:
         """Return a score's bootstrap replicates, from evidence if the run did not monitor it."""
         known = self._runs[entry.run]
         if score not in known.bootstrap_scores:
-            evidence = RunFolder(self.runs_dir / entry.run).read_evidence(entry.summary["judged"])
+            evidence = RunFolder(self.runs_dir / entry.run).read_evidence(
+                entry.summary["evaluated_split"]
+            )
             found, draws = score_with_interval(evidence, score)
             entry.summary["test"] |= found
             known.bootstrap_scores |= draws

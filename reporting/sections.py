@@ -11,11 +11,11 @@ from reporting.cases import Case
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column.
+    """Heading of a column of pictures.
 
     Attributes:
-        title: Its name; `Case.panes` has one pane a title.
-        about: A few words below it.
+        title: Name of the column; `Case.panes` has one pane per title.
+        about: Short text below the name.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Table:
     Attributes:
         title: Text above it.
         head: Heading of each column.
-        rows: Cells in words; the first of each row is its name.
+        rows: Texts of the cells; the first cell of a row is its name.
         note: Text below it.
     """
 
@@ -44,10 +44,10 @@ class Section:
     """A section of the page.
 
     Attributes:
-        title: Its heading.
-        legend: Explains what is shown.
+        title: Heading of the section.
+        legend: Explanation of the section.
         columns: Columns of the pictures, from left to right.
-        rows: Rows of the pictures, one an image.
+        rows: Rows of the pictures, one per image.
         messages: Sentences at the top.
         figures: Title -> SVG.
         tables: Tables after the figures.

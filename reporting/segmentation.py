@@ -1,4 +1,4 @@
-"""The parts of a page on masks: cases with image, truth, prediction and overlay, curves, tables.
+"""Cases, curves and tables of the pages of segmentations.
 
 The names are those of `reporting.task_view.TaskView`.
 """
@@ -20,7 +20,9 @@ from reporting.cases import (
     Case,
     ClassTag,
     Ranking,
+    apply_gamma,
     choose_cases,
+    display_gamma,
     enlarge,
     indices_of,
     round_robin,
@@ -48,6 +50,7 @@ __all__ = [
     "LEGEND",
     "OVERLAY",
     "RULE",
+    "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
@@ -63,30 +66,38 @@ __all__ = [
     "tables",
 ]
 
+TASK = "Segmentation"
 LEGEND = (
-    "Truth green, prediction orange. Best and worst are told among the images that show a lesion,"
-    " as largest and smallest are by its area.",
-    "Truth as outlines, prediction filled, a colour a class. The Dice of an image is the mean of"
-    " the classes that it shows or is said to, by which best and worst are told among the images"
-    " that show a lesion, as largest and smallest are by its area; beyond six classes the rest is"
-    " counted.",
+    "The truth is green, the prediction orange. Worst and best are the images with the lowest and"
+    " the highest Dice, smallest and largest those with the smallest and the largest lesion; all"
+    " of them show a lesion.",
+    "Outlines are the truth, filled areas the prediction; each class has a color. Worst and best"
+    " are the images with the lowest and the highest Dice, smallest and largest those with the"
+    " smallest and the largest lesions; all of them show a lesion. The Dice of an image is the mean"
+    " over the classes in its truth or its prediction. At most six classes are named per image.",
 )
-OVERLAY = ("truth green, prediction orange", "truth outlined, prediction filled")
+OVERLAY = ("green: truth, orange: prediction", "outlines: truth, filled: prediction")
 RULE = (
-    "An image shows the class if at least min area of it reaches top; then the mask is drawn at"
-    " bottom. Searched on val, frozen, applied to test."
+    "An image shows the class if the probability reaches the threshold top on at least the"
+    " fraction min area of its pixels. Then the mask holds all pixels whose probability reaches the"
+    " threshold bottom. The rule was optimized on val and applied to test without a change."
 )
-TRUTH_COLOR = (70, 200, 60)  # BGR, of a single class
+TRUTH_COLOR = (70, 200, 60)  # BGR, for a single class
 PREDICTION_COLOR = (50, 130, 250)
-MAX_TAGS = 6  # of one image
+MAX_TAGS = 6  # tags of one image
 
 
 def tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for masks: curves by threshold and confusion by split."""
-    confusion = {split: segmentation_confusion(seen) for split, seen in evidence.items()}
+    confusion = {
+        split: segmentation_confusion(split_evidence) for split, split_evidence in evidence.items()
+    }
     notes = {
-        split: {name: seen.empty_mask_notes(c) for c, name in enumerate(seen.classes)}
-        for split, seen in evidence.items()
+        split: {
+            name: split_evidence.empty_mask_notes(c)
+            for c, name in enumerate(split_evidence.classes)
+        }
+        for split, split_evidence in evidence.items()
     }
     return segmentation_tables(evidence) | {"confusion": confusion, "empty_mask_notes": notes}
 
@@ -94,7 +105,8 @@ def tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
 def rankings(evidence: SegmentationEvidence, seed: int = 0) -> dict[str, Ranking]:
     """Order images at random, by Dice (worst, best) and by lesion area (largest, smallest).
 
-    In all but `random`, images with a lesion come first; without any there are no orders by area.
+    In all orders but `random`, images with a lesion come first. There are no orders by area if no
+    image has a lesion.
     """
     scores, lesion = _image_scores(_decided_images(evidence)), (evidence.truth[:, :, 1] > 0).any(1)
     area, some = (
@@ -123,7 +135,7 @@ def select_examples(
 ) -> list[Case]:
     """Return the named images, or `number` of the best, worst and largest in turn."""
     if ids is not None:
-        return _make_cases(evidence, [("asked for", i) for i in indices_of(evidence.ids, ids)])
+        return _make_cases(evidence, [("selected", i) for i in indices_of(evidence.ids, ids)])
     ranked = rankings(evidence)
     rows = {
         kind: ranked[kind].images[:number].tolist()
@@ -141,10 +153,11 @@ def _decided_images(evidence: SegmentationEvidence) -> list[SegmentationDecision
 
 
 def _image_scores(decided: list[SegmentationDecision]) -> np.ndarray:
-    """Return each image's mean Dice over its true or predicted classes, as others would add a 1."""
+    """Return each image's mean Dice over its true or predicted classes; others would add a 1."""
     values = np.array([dice(d.pixels) for d in decided])
-    there = np.array([d.positive | d.predicted for d in decided])
-    return np.where(there.any(0), (values * there).sum(0) / np.maximum(1, there.sum(0)), 1.0)
+    relevant = np.array([d.positive | d.predicted for d in decided])
+    mean = (values * relevant).sum(0) / np.maximum(1, relevant.sum(0))
+    return np.where(relevant.any(0), mean, 1.0)
 
 
 def _make_cases(evidence: SegmentationEvidence, picked: Sequence[tuple[str, int]]) -> list[Case]:
@@ -166,18 +179,18 @@ def _make_cases(evidence: SegmentationEvidence, picked: Sequence[tuple[str, int]
 def _class_tags_of(
     classes: Sequence[str], decided: list[SegmentationDecision], i: int
 ) -> tuple[ClassTag, ...]:
-    """Return chips of true classes with Dice, then false alarms; beyond `MAX_TAGS` a count."""
-    there = [c for c, of_class in enumerate(decided) if of_class.positive[i]]
+    """Return tags of the true classes with their Dice, then of false alarms, then a count."""
+    there = [c for c, decision in enumerate(decided) if decision.positive[i]]
     false = [
         c
-        for c, of_class in enumerate(decided)
-        if of_class.predicted[i] and not of_class.positive[i]
+        for c, decision in enumerate(decided)
+        if decision.predicted[i] and not decision.positive[i]
     ]
-    words = {
+    labels = {
         c: f"{_image_dice(decided[c], i):.2f}" if decided[c].predicted[i] else "missed"
         for c in there
     } | dict.fromkeys(false, "false alarm")
-    chips = [ClassTag(f"{classes[c]} {said}", class_color(c)) for c, said in words.items()]
+    chips = [ClassTag(f"{classes[c]} {label}", class_color(c)) for c, label in labels.items()]
     return (
         *chips[:MAX_TAGS],
         *_count_line(len(there[MAX_TAGS:]), len(false[max(0, MAX_TAGS - len(there)) :])),
@@ -206,9 +219,14 @@ def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
 
 
 def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
-    """Return image `i` in grey: BGR, no padding, longest side `side` pixels."""
-    grey = batch["image"][i][batch["content"][i].slices]
-    return enlarge(cv2.cvtColor(grey.float().mean(0).byte().numpy(), cv2.COLOR_GRAY2BGR), side=side)
+    """Return image `i` in gray: BGR, no padding, longest side `side` pixels.
+
+    A dark image is shown with the display gamma.
+    """
+    channels = batch["image"][i][batch["content"][i].slices]
+    gray = channels.float().mean(0).byte().numpy()
+    gray = apply_gamma(gray, display_gamma(channels.numpy()))
+    return enlarge(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), side=side)
 
 
 def render_panes(
@@ -220,34 +238,34 @@ def render_panes(
         batch: Holds its image and mask.
         i: Index in the batch.
         logits: `1 x classes x S x S` on the network's canvas.
-        rule: The mask rule in force.
+        rule: The current mask rule.
         side: Longest side of a pane in pixels.
     """
     inside = batch["content"][i].slices
     grey = render_image(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
-    truth, said = (
+    truth, predicted_masks = (
         [enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks]
         for masks in (batch["mask"][i][inside].numpy(), predicted)
     )
-    if len(said) > 1:
+    if len(predicted_masks) > 1:
         return {
             "image": grey,
             "truth": outline_masks(grey, truth),
-            "prediction": fill_masks(grey, said),
-            "overlay": outline_masks(fill_masks(grey, said), truth),
+            "prediction": fill_masks(grey, predicted_masks),
+            "overlay": outline_masks(fill_masks(grey, predicted_masks), truth),
         }
     heat = (bin_probability(quantize_logits(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
-    both = fill_mask(fill_mask(grey, truth[0], TRUTH_COLOR), said[0], PREDICTION_COLOR)
+    both = fill_mask(fill_mask(grey, truth[0], TRUTH_COLOR), predicted_masks[0], PREDICTION_COLOR)
     return {
         "image": grey,
         "truth": outline_mask(grey, truth[0], TRUTH_COLOR, width=2),
         "prediction": outline_mask(
             cv2.applyColorMap(enlarge(heat, side=side), cv2.COLORMAP_INFERNO),
-            said[0],
+            predicted_masks[0],
             (255, 255, 255),
         ),
         "overlay": outline_mask(
-            outline_mask(both, truth[0], TRUTH_COLOR), said[0], PREDICTION_COLOR
+            outline_mask(both, truth[0], TRUTH_COLOR), predicted_masks[0], PREDICTION_COLOR
         ),
     }

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from datamodules.formats.atomic_write import atomic_write
 from reporting.config_diff import REPLICATE_KEYS, format_value, parse_finite_number, short_names
-from reporting.figures.style import INK, PALETTE, figure, legend_below
+from reporting.figures.style import INK, PALETTE, figure
 from reporting.rendering import render
 from reporting.run_folder import RunFolder
 from reporting.tables import terminal_table
@@ -33,9 +33,8 @@ from reporting.trials import (
 )
 
 MIN_TRIALS = 5  # fewer trials with a score give no importances
-LOG_SCALE_RATIO = (
-    50.0  # a key whose largest value is so many times its smallest has a logarithmic scale
-)
+# a key has a logarithmic scale if its largest value is this many times its smallest
+LOG_SCALE_RATIO = 50.0
 
 
 def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float], str]:
@@ -45,21 +44,21 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
         trials: Trials of one multirun; those that finished count.
     """
     scored = [trial for trial in trials if trial.state == "finished" and trial.score is not None]
-    drawn = {key: of for key, of in infer_distributions(scored).items() if not of.single()}
+    varied = {key: of for key, of in infer_distributions(scored).items() if not of.single()}
     if len(scored) < MIN_TRIALS:
         return (
             {},
             (
-                f"Which key matters can be told from {MIN_TRIALS} finished trials on; this sweep"
-                f" has {len(scored)}."
+                f"The importance of the keys needs {MIN_TRIALS} finished trials; this sweep has"
+                f" {len(scored)}."
             ),
         )
-    if not drawn or len({trial.score for trial in scored}) == 1:
+    if not varied or len({trial.score for trial in scored}) == 1:
         return (
             {},
             (
-                "All finished trials have the same score, or the same values: nothing tells which"
-                " key matters."
+                "All finished trials have the same score or the same values, so no key has a"
+                " measurable importance."
             ),
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,7 +66,7 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
     study.add_trials(
         [
             optuna.create_trial(
-                params=_trial_params(trial, drawn), distributions=dict(drawn), value=trial.score
+                params=_trial_params(trial, varied), distributions=dict(varied), value=trial.score
             )
             for trial in scored
         ]
@@ -76,8 +75,8 @@ def compute_importances(trials: Sequence[TrialResult]) -> tuple[dict[str, float]
     return (
         found,
         (
-            f"Of {len(scored)} finished trials; with few of them this is rough, and keys that act"
-            " together share what they explain."
+            f"The importance is estimated from {len(scored)} finished trials. It is rough if"
+            " they are few, and keys that act together share their importance."
         ),
     )
 
@@ -114,13 +113,14 @@ def _trial_params(
 
 
 BEST_COLOR, OTHER_COLOR, PRUNED_COLOR = PALETTE[0], PALETTE[1], PALETTE[7]
-MAX_TICK_LENGTH = 14  # characters of a tick
+MAX_TICK_LENGTH = 14  # characters of the label of a tick
 
 
 def plot_history(trials: Sequence[TrialResult]) -> str:
     """Plot the score of each trial, and the best so far, as SVG."""
 
     def draw(axes: Axes) -> None:
+        """Draw the figure on its axes."""
         scored = [(number, trial) for number, trial in enumerate(trials) if trial.score is not None]
         for state, colour, mark in (("finished", OTHER_COLOR, "o"), ("pruned", PRUNED_COLOR, "x")):
             points = [(number, trial.score) for number, trial in scored if trial.state == state]
@@ -153,9 +153,8 @@ def plot_history(trials: Sequence[TrialResult]) -> str:
                 label="no score",
                 markersize=8,
             )
-        axes.set(xlabel="trial", ylabel=trials[0].monitor)
+        axes.set(xlabel="number of the trial", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend_below(axes, *axes.get_legend_handles_labels(), columns=4)
 
     return figure(draw)
 
@@ -176,6 +175,7 @@ def plot_training_curves(
         return None
 
     def draw(axes: Axes) -> None:
+        """Draw the figure on its axes."""
         for trial in sorted(trials, key=lambda t: t is best_trial):
             x, y = curves[trial.name]
             if len(x):
@@ -203,8 +203,6 @@ def plot_training_curves(
             axes.plot([], [], color=PRUNED_COLOR, marker="x", label="pruned, or not finished")
         axes.set(xlabel="epoch", ylabel=trials[0].monitor)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axes.get_legend_handles_labels()[0]:
-            legend_below(axes, *axes.get_legend_handles_labels(), columns=2)
 
     return figure(draw)
 
@@ -225,15 +223,16 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
     scored = sorted(
         (trial for trial in trials if trial.score is not None), key=trial_sort_key, reverse=True
     )
-    drawn = infer_distributions(scored)
-    if len(scored) < 2 or not drawn:
+    distributions = infer_distributions(scored)
+    if len(scored) < 2 or not distributions:
         return None
-    short = short_names(drawn)
+    short = short_names(distributions)
 
     def draw(axes: Axes) -> None:
+        """Draw the figure on its axes."""
         heights = {
             key: [_axis_position(trial.varied_values.get(key, ""), of) for trial in scored]
-            for key, of in drawn.items()
+            for key, of in distributions.items()
         }
         scores = np.array([trial.score for trial in scored], float)
         low, high = float(scores.min()), float(scores.max())
@@ -247,7 +246,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
                 if place == len(scored) - 1
                 else OTHER_COLOR
             )
-            line = [*(heights[key][place] for key in drawn), levels[place]]
+            line = [*(heights[key][place] for key in distributions), levels[place]]
             axes.plot(
                 range(len(line)),
                 line,
@@ -255,7 +254,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
                 linewidth=0.6 + 1.6 * strong**3,
                 alpha=0.25 + 0.75 * strong**2,
             )
-        for column, (key, of) in enumerate(drawn.items()):
+        for column, (key, of) in enumerate(distributions.items()):
             _draw_value_axis(
                 axes,
                 column,
@@ -263,16 +262,16 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
             )
         _draw_value_axis(
             axes,
-            len(drawn),
+            len(distributions),
             [(0.0, f"{low:.4f}"), (1.0, f"{high:.4f}")] if high > low else [(0.5, f"{low:.4f}")],
         )
-        axes.set_xticks(range(len(drawn) + 1), [*short.values(), trials[0].monitor])
-        axes.set(yticks=[], xlim=(-0.15, len(drawn) + 0.55), ylim=(-0.06, 1.06))
+        axes.set_xticks(range(len(distributions) + 1), [*short.values(), trials[0].monitor])
+        axes.set(yticks=[], xlim=(-0.15, len(distributions) + 0.55), ylim=(-0.06, 1.06))
         for side in axes.spines.values():
             side.set_visible(False)
         axes.tick_params(axis="x", length=0)
 
-    return figure(draw, width=min(14.0, 2.2 + 1.9 * len(drawn)), height=3.6)
+    return figure(draw, width=min(14.0, 2.2 + 1.9 * len(distributions)), height=3.6)
 
 
 def _axis_position(value: str, distribution: BaseDistribution) -> float:
@@ -302,10 +301,9 @@ def _axis_ticks(distribution: BaseDistribution, values: Sequence[str]) -> list[t
 
 def _draw_value_axis(axes: Axes, column: int, ticks: Sequence[tuple[float, str]]) -> None:
     axes.axvline(column, color=INK, linewidth=0.8, alpha=0.5)
-    for height, said in ticks:
-        told = said if len(said) <= MAX_TICK_LENGTH else said[: MAX_TICK_LENGTH - 1] + "…"
+    for height, label in ticks:
         axes.annotate(
-            told,
+            label if len(label) <= MAX_TICK_LENGTH else label[: MAX_TICK_LENGTH - 1] + "…",
             (column, height),
             xytext=(4, 0),
             textcoords="offset points",
@@ -319,6 +317,7 @@ def plot_importances(importances: Mapping[str, float]) -> str:
     short = short_names(importances)
 
     def draw(axes: Axes) -> None:
+        """Draw the figure on its axes."""
         names, values = [short[key] for key in importances][::-1], list(importances.values())[::-1]
         axes.barh(names, values, color=OTHER_COLOR, height=0.6)
         for place, value in enumerate(values):
@@ -330,19 +329,19 @@ def plot_importances(importances: Mapping[str, float]) -> str:
                 va="center",
                 fontsize=9,
             )
-        axes.set(xlabel="share of the scores' variance", xlim=(0, max(values) * 1.18 or 1))
+        axes.set(xlabel="share of the variance of the scores", xlim=(0, max(values) * 1.18 or 1))
 
     return figure(draw, height=1.1 + 0.42 * len(importances))
 
 
 TRIALS_CSV = "trials.csv"
-MAX_TERMINAL_ROWS = 15  # lines on the terminal
-OVERRIDES_COLUMN = "words"
-UNLIMITED_WIDTH = 10_000  # characters, in which any table stands unfolded
+MAX_TERMINAL_ROWS = 15
+OVERRIDES_COLUMN = "overrides"
+UNLIMITED_WIDTH = 10_000  # characters; wide enough for any table without line breaks
 
 
 def write_trials_csv(sweep_dir: Path) -> None:
-    """Write trials.csv into the sweep's folder and print the table; nothing without trials."""
+    """Write trials.csv into the sweep's folder and print the table; do nothing without trials."""
     trials = rank_trials(load_trials(sweep_dir))
     if not trials:
         return
@@ -354,7 +353,7 @@ def write_trials_csv(sweep_dir: Path) -> None:
 
 
 def trial_row(trial: TrialResult) -> dict[str, Any]:
-    """Return a trial as a row of trials.csv; the score that ranks keeps the name of the monitor."""
+    """Return a trial as a row of trials.csv; the ranking score has the name of the monitor."""
     scores = {trial.monitor: trial.score} | {
         f"test/{name}": value for name, value in trial.test.items()
     }
@@ -440,7 +439,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def build_trials_table(title: str, rows: list[dict[str, str]], folded_columns: list[str]) -> Table:
-    """Build the terminal's table, where numbers keep their width and long values are folded."""
+    """Build the table of the terminal; numbers are never broken over lines, long values are."""
     table = terminal_table(title)
     for name in rows[0]:
         if name in folded_columns:
@@ -474,22 +473,25 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
         sweep_dir: The sweep's folder.
     """
     keys = short_names(trials[0].varied_values)
-    drawn = [key for key in REPLICATE_KEYS if key in keys]
-    first = None if drawn else select_best_trial(trials)
-    shares, said = ({}, None) if drawn else compute_importances(trials)
+    replicates = [key for key in REPLICATE_KEYS if key in keys]
+    first = None if replicates else select_best_trial(trials)
+    shares, note = ({}, None) if replicates else compute_importances(trials)
     monitor = trials[0].monitor
-    figures: dict[str, str | None] = {} if drawn else {f"{monitor} by trial": plot_history(trials)}
+    figures: dict[str, str | None] = (
+        {} if replicates else {f"{monitor} by trial": plot_history(trials)}
+    )
     figures |= {f"{monitor} by epoch": plot_training_curves(trials, first)} | (
-        {"which key matters": plot_importances(shares)} if shares else {}
+        {"importance of each key": plot_importances(shares)} if shares else {}
     )
     counted = Counter(trial.state for trial in trials)
     return render(
         "sweep.html",
         title=f"Sweep {sweep_dir.name}",
+        heading=next((trial.heading for trial in trials if trial.heading), None),
         sweep=str(sweep_dir),
         phantom=any(trial.phantom for trial in trials),
         best=first,
-        drawn=drawn,
+        replicates=replicates,
         merged=(sweep_dir / "report.html").is_file(),
         command=trial_command(first) if first else None,
         monitor=monitor,
@@ -499,8 +501,8 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
         total=len(trials),
         keys=keys,
         figures={title: svg for title, svg in figures.items() if svg},
-        parallel=None if drawn else plot_parallel_coordinates(trials),
-        importance=said,
+        parallel=None if replicates else plot_parallel_coordinates(trials),
+        importance=note,
         tested=list(dict.fromkeys(name for trial in trials for name in trial.test)),
         rows=[
             (

@@ -29,25 +29,25 @@ def terminal_table(title: str = "", show_header: bool = True) -> Table:
 def print_table(found: dict[str, Any], page: Path) -> None:
     """Print the test scores with intervals, trivial baselines, and the path of the page."""
     console = Console()
-    judged = found["judged"]
-    classes = found["scores"][judged]
+    evaluated_split = found["evaluated_split"]
+    classes = found["scores"][evaluated_split]
     for name, scores in (
         classes.items() if len(classes) == 1 else [(CLASS_MEAN, classes[CLASS_MEAN])]
     ):
-        console.print(_build_score_table(f"{found['title']} · {judged} · {name}", scores))
-    console.print(found["caveat"][judged], style="dim")
-    alike = found["data"]["near_duplicates"]["test_images"]
-    if alike:
+        console.print(_build_score_table(f"{found['title']} · {evaluated_split} · {name}", scores))
+    console.print(found["caveat"][evaluated_split], style="dim")
+    near_duplicates = found["data"]["near_duplicates"]["test_images"]
+    if near_duplicates:
         rest = found["scores"].get("test_without_lookalikes", {})
-        head = found["heads"][0]
-        last = list(rest.values())[-1:]  # of several classes their mean
+        head = found["headline_metrics"][0]
+        last = list(rest.values())[-1:]  # the mean if there are several classes
         scored = "".join(
-            f"on the others {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
+            f"without them, {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
             for s in last
         )
         console.print(
-            f"{len(alike)} test images stand in train or val too, nearly the same;"
-            f" {scored or 'no test image is free of them'}",
+            f"{len(near_duplicates)} test images are nearly identical to images of train or val;"
+            f" {scored or 'no other test image is left'}",
             style="yellow",
         )
     console.print(f"page: {page}", soft_wrap=True)
@@ -76,6 +76,11 @@ def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
     return table
 
 
+def first_upper(text: str) -> str:
+    """Return text with its first letter in upper case, to begin a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def format_number(value: float | None) -> str:
     """Format with four decimals, or a dash if undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
@@ -96,10 +101,10 @@ def print_differences(
         name: The variant.
         reference: The variant that it is compared with.
         differences: Score -> paired difference with its interval.
-        verdict: Words in front of the differences.
+        verdict: Text before the differences.
     """
-    said = "; ".join(f"{score} {format_signed(gap)}" for score, gap in differences.items())
-    console.print(escape(f"{name} minus {reference}: {verdict}{said}"), soft_wrap=True)
+    scores = "; ".join(f"{score} {format_signed(gap)}" for score, gap in differences.items())
+    console.print(escape(f"{name} minus {reference}: {verdict}{scores}"), soft_wrap=True)
 
 
 def format_interval(value: dict[str, Any]) -> str:
@@ -114,7 +119,7 @@ def format_signed(gap: dict[str, Any]) -> str:
 
 
 def format_mean(value: float | None) -> str:
-    """Format a mean with one decimal, or none if it is whole."""
+    """Format a mean with one decimal, or without decimals if it is a whole number."""
     return "–" if value is None else f"{value:,.1f}".removesuffix(".0")
 
 
@@ -124,15 +129,14 @@ CALIBRATION_METRICS = ("ece", "brier", "nll")
 def classification_tables(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, Any]:
     """Return the tables of report.json for labels.
 
-    `label_confusion`: split -> tables. `calibration`, if a temperature is in force: split -> score
-        ->
-    before and after.
+    These are `confusion` (split -> tables) and, if there is a temperature, `calibration` (split ->
+    score -> before and after).
     """
     found: dict[str, Any] = {
-        "confusion": {split: label_confusion(seen) for split, seen in evidence.items()}
+        "confusion": {split: label_confusion(each) for split, each in evidence.items()}
     }
-    if any((seen.rule[..., 1] != 1).any() for seen in evidence.values()):
-        found["calibration"] = {split: _calibration_table(seen) for split, seen in evidence.items()}
+    if any((each.rule[..., 1] != 1).any() for each in evidence.values()):
+        found["calibration"] = {split: _calibration_table(each) for split, each in evidence.items()}
     return found
 
 
@@ -142,19 +146,19 @@ def label_confusion(evidence: ClassificationEvidence) -> list[dict[str, Any]]:
     Returns:
         Tables with `names` and `counts[truth][decision]`.
     """
-    says, truth = evidence.predicted, evidence.labels > 0
+    predicted, truth = evidence.predicted, evidence.labels > 0
     if evidence.exclusive:
         return [
             {
                 "names": list(evidence.classes),
-                "counts": (truth.T.astype(int) @ says.astype(int)).tolist(),
+                "counts": (truth.T.astype(int) @ predicted.astype(int)).tolist(),
             }
         ]
     return [
         {
             "names": [f"no {name}", name],
             "counts": [
-                [int((t & s).sum()) for s in (~says[:, c], says[:, c])]
+                [int((t & s).sum()) for s in (~predicted[:, c], predicted[:, c])]
                 for t in (~truth[:, c], truth[:, c])
             ],
         }
@@ -170,8 +174,10 @@ def _calibration_table(evidence: ClassificationEvidence) -> dict[str, dict[str, 
     once = np.ones((1, len(evidence)))
     scores = [score for score in evidence.metrics if score.name in CALIBRATION_METRICS]
 
-    def mean(seen: ClassificationEvidence, value: Any) -> float:
-        return float(np.mean([value(seen.decision(c), once)[0] for c in range(len(seen.classes))]))
+    def mean(scaled: ClassificationEvidence, value: Any) -> float:
+        """Average a score over the classes."""
+        classes = range(len(scaled.classes))
+        return float(np.mean([value(scaled.decision(c), once)[0] for c in classes]))
 
     return {
         score.name: {"before": mean(plain, score.compute), "after": mean(evidence, score.compute)}
@@ -188,9 +194,9 @@ def segmentation_confusion(evidence: SegmentationEvidence) -> list[dict[str, Any
 
 
 def _class_confusion(name: str, decided: SegmentationDecision) -> dict[str, Any]:
-    says, truth = decided.predicted, decided.positive
+    predicted, truth = decided.predicted, decided.positive
     tp, fp, fn, tn = (int(part.sum()) for part in decided.pixels)
-    counts = [[int((t & s).sum()) for s in (~says, says)] for t in (~truth, truth)]
+    counts = [[int((t & s).sum()) for s in (~predicted, predicted)] for t in (~truth, truth)]
     return {"names": [f"no {name}", name], "counts": counts, "pixels": [[tn, fp], [fn, tp]]}
 
 
@@ -230,7 +236,7 @@ def format_fraction(value: float | Mapping[str, float]) -> str:
 
 
 def format_overrides(asked: Mapping[str, Any]) -> str:
-    """Describe the settings of a stage that are not columns of the table."""
+    """Describe the settings of a stage that have no column of their own."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_plain_value(value)}"
         for name, value in asked.items()

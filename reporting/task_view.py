@@ -1,6 +1,7 @@
-"""The parts of a page that differ between masks and labels: one module for each."""
+"""Interface of the two modules that make the page of a segmentation or a classification."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 
 
 class TaskView(Protocol):
-    """What `reporting/segmentation.py` and `reporting/classification.py` both define.
+    """Interface of `reporting/segmentation.py` and `reporting/classification.py`.
 
-    Evidence and batches are of their own kind.
+    Evidence and batches are of the kind that the module handles.
 
     Attributes:
+        TASK: Name of the task in the heading of a page.
         LEGEND: Describes the panes, for a single class and for several.
         OVERLAY: Describes the pane `overlay` alone, for a single class and for several.
         RULE: Explains how the rule decides.
     """
 
+    TASK: str
     LEGEND: tuple[str, str]
     OVERLAY: tuple[str, str]
     RULE: str
@@ -37,18 +40,18 @@ class TaskView(Protocol):
         """Return title -> class -> small SVG, empty for one class."""
 
     def tables(self, evidence: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what report.json holds besides scores."""
+        """Return the entries of report.json besides scores."""
 
     def rankings(self, evidence: Any, seed: int = 0) -> dict[str, Ranking]:
-        """Return name -> order of all images, from which the cases are taken."""
+        """Return name -> order of all images; cases are the first images of each order."""
 
     def select_cases(self, evidence: Any, number: int, seed: int = 0) -> list[Case]:
-        """Return the cases that are shown, `number` of each order."""
+        """Return the cases of the page, `number` from each order."""
 
     def select_examples(
         self, evidence: Any, number: int, ids: Sequence[str] | None = None
     ) -> list[Case]:
-        """Return a few images of which more is shown, or the named ones."""
+        """Return `number` example images, or the named ones."""
 
     def render_image(self, batch: Any, i: int, side: int = SIDE) -> np.ndarray:
         """Return the BGR pixels of an image alone."""
@@ -61,7 +64,7 @@ class TaskView(Protocol):
     def encode_logit_maps(
         self, batch: Any, i: int, logits: "Tensor", channels: Sequence[int], side: int
     ) -> tuple[dict[int, str], tuple[int, int]]:
-        """Return what overlays are drawn from, by class, and its size."""
+        """Return the encoded logit map of each class, and the size of the maps."""
 
     def at_all_thresholds(self, evidence: Any, channel: int) -> Iterator[Any]:
         """Yield the decisions of a class at the 256 thresholds."""
@@ -74,6 +77,28 @@ class TaskView(Protocol):
 
     def class_tags(self, classes: Sequence[str]) -> tuple[ClassTag, ...]:
         """Return the tags that explain the colors of the classes."""
+
+
+MAX_NAMED_CLASSES = 3  # classes that a heading names; more are counted
+
+
+def page_heading(kind: str, classes: Sequence[str], data: Mapping[str, Any]) -> str:
+    """Return the heading of a page, which names task and data.
+
+    An example is `Segmentation of brain MRI: tumor (brain_tumor, phantom data)`. Data sets without
+    a kind of image, such as a table of the user's own, are named by their folder.
+
+    Args:
+        kind: `mask` or `label`.
+        classes: Names of the classes.
+        data: Description of the data, as `describe_data` gives it.
+    """
+    folder, images = Path(data.get("root", "")).name, data.get("image_kind", "")
+    named = ", ".join(classes) if len(classes) <= MAX_NAMED_CLASSES else f"{len(classes)} classes"
+    notes = [folder] * bool(folder and images) + ["phantom data"] * bool(data["phantom"])
+    return f"{TASK_VIEWS[kind].TASK} of {images or folder or 'images'}: {named}" + (
+        f" ({', '.join(notes)})" if notes else ""
+    )
 
 
 TASK_VIEWS: dict[str, TaskView] = {"mask": segmentation, "label": classification}

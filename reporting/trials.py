@@ -1,4 +1,4 @@
-"""The trials of a multirun: what they varied, how they ended and what they reached."""
+"""The trials of a multirun: varied values, states and scores."""
 
 import sys
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
 from reporting.outcome import Outcome, Status
 from reporting.run_folder import OVERRIDES_FILE, RunFolder, get_score
 
-MAX_TEST_SCORES = 3  # scores on test
+MAX_TEST_SCORES = 3
 UNKNOWN_MONITOR = "–"
 STATE_ORDER: tuple[Status, ...] = ("finished", "pruned", "failed", "interrupted", "running")
 
@@ -22,19 +22,19 @@ class TrialResult:
 
     Attributes:
         folder: Folder of the trial.
-        state: How it ended, or `interrupted` if nothing says so; one that is still `running` after
-            the sweep has gone was cut off.
+        state: State at its end, or `interrupted` if it recorded none. A trial that is still
+            `running` after the end of the sweep was killed.
         overrides: Its own overrides.
-        varied_values: Key -> value of what differs between the trials.
+        varied_values: Key -> value, for the keys that differ between the trials.
         monitor: Name of the score that ranks, such as `val/dice`.
         mode: `max` or `min`.
         score: Monitored score; None without one.
         test: Score -> its value on test.
-        trainable_parameters: Number of parameters that were trained.
-        seconds: Seconds from its start to its end; for a trial that was cut off, since it was
-            resumed.
+        trainable_parameters: Number of trained parameters.
+        seconds: Seconds from its start, or from its last resumption, to its end.
         failure: Reason why it failed.
         phantom: True if its images are phantoms.
+        heading: Task and data, as its page has them; None without a page.
     """
 
     folder: Path
@@ -49,6 +49,7 @@ class TrialResult:
     seconds: float | None
     failure: str | None
     phantom: bool
+    heading: str | None = None
 
     @property
     def name(self) -> str:
@@ -62,9 +63,9 @@ class TrialResult:
 
 
 def load_trials(sweep_dir: Path) -> list[TrialResult]:
-    """Load all trials of a multirun's folder by number, also those that failed or were cut off."""
-    differ, said = varied_overrides(sweep_dir), load_trial_overrides(sweep_dir)
-    found = [_load_trial(sweep_dir / name, said[name], differ[name]) for name in said]
+    """Load all trials of a multirun by number, including those that failed or were killed."""
+    varied, overrides = varied_overrides(sweep_dir), load_trial_overrides(sweep_dir)
+    found = [_load_trial(sweep_dir / name, overrides[name], varied[name]) for name in overrides]
     known = next(
         (trial for trial in found if trial.monitor != UNKNOWN_MONITOR), None
     )  # a trial that failed at once has none
@@ -117,7 +118,7 @@ def _load_trial(
         score = _score_or_none(report, "val", monitor.removeprefix("val/"))
     test = {
         name: _score_or_none(report, "test", name)
-        for name in report.get("heads", [])[:MAX_TEST_SCORES]
+        for name in report.get("headline_metrics", [])[:MAX_TEST_SCORES]
     }
     return TrialResult(
         folder=folder,
@@ -136,6 +137,7 @@ def _load_trial(
         seconds=outcome.seconds,
         failure=outcome.failure,
         phantom=bool((report.get("data") or {}).get("phantom")),
+        heading=report.get("heading"),
     )
 
 
@@ -145,7 +147,7 @@ def _find_monitor(config: dict[str, Any], report: dict[str, Any]) -> tuple[str, 
     For a run that failed too early it is the first score of its page, or a dash.
     """
     found = config.get("monitor") or {}
-    first = next(iter(report.get("heads", [])), None)
+    first = next(iter(report.get("headline_metrics", [])), None)
     name = found.get("name") or (f"val/{first}" if first else UNKNOWN_MONITOR)
     return name, found.get("mode") or "max"
 
@@ -182,16 +184,14 @@ def varied_overrides(sweep_dir: Path) -> dict[str, dict[str, str]]:
 
     Trials that failed are included; a single trial has no differences.
     """
-    words = {
-        name: dict(word.lstrip("+").split("=", 1) for word in said if "=" in word)
-        for name, said in load_trial_overrides(sweep_dir).items()
+    overrides = {
+        name: dict(word.lstrip("+").split("=", 1) for word in own if "=" in word)
+        for name, own in load_trial_overrides(sweep_dir).items()
     }
     keys = [
         key
-        for key in dict.fromkeys(key for of_trial in words.values() for key in of_trial)
+        for key in dict.fromkeys(key for own in overrides.values() for key in own)
         if not key.startswith(SWEEP_OVERRIDE_PREFIXES)
     ]
-    differ = [key for key in keys if len({of_trial.get(key) for of_trial in words.values()}) > 1]
-    return {
-        name: {key: of_trial.get(key, "") for key in differ} for name, of_trial in words.items()
-    }
+    differ = [key for key in keys if len({own.get(key) for own in overrides.values()}) > 1]
+    return {name: {key: own.get(key, "") for key in differ} for name, own in overrides.items()}

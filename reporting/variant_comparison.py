@@ -36,32 +36,39 @@ def compare_variants(
     Args:
         variants: Variant -> its seeds.
         reports: Variant -> the contents of its own report.json.
-        folder: Folder of the multirun; each variant has its page in `merged/arm*`.
+        folder: Folder of the multirun; each variant has its page in `merged/variant*`.
         title: Title of the page.
 
     Returns:
         Contents of report.json.
 
     Raises:
-        UserError: the variants are of different tasks.
+        UserError: the variants have different tasks or classes.
     """
     _check_same_task(reports)
     first = next(iter(reports.values()))
-    known = set(next(iter(first["scores"][first["judged"]].values())))
+    known = set(next(iter(first["scores"][first["evaluated_split"]].values())))
     rank = choose_ranking(
-        [get_monitor(found["config"], first["heads"][0]) for found in reports.values()],
+        [get_monitor(found["config"], first["headline_metrics"][0]) for found in reports.values()],
         known,
-        first["heads"][0],
+        first["headline_metrics"][0],
     )
-    split = "val" if first["judged"] == TEST else first["judged"]
+    split = "val" if first["evaluated_split"] == TEST else first["evaluated_split"]
     ordered = sorted(
-        reports, key=lambda arm: rank.sort_key(_ranking_value(reports[arm], split, rank))
+        reports, key=lambda variant: rank.sort_key(_ranking_value(reports[variant], split, rank))
     )
     gaps, caveat = _variant_differences(
-        {arm: [seed for seed in variants[arm] if seed.fold_runs] for arm in ordered}
+        {variant: [seed for seed in variants[variant] if seed.fold_runs] for variant in ordered}
     )
+    headline = [
+        name
+        for name in first["headline_metrics"]
+        if all(name in found["headline_metrics"] for found in reports.values())
+        and all(name in differences for differences in gaps.values())  # measured alike in all
+    ]
     rows = [
-        _variant_row(arm, reports[arm], variants, split, rank, gaps.get(arm)) for arm in ordered
+        _variant_row(variant, reports[variant], variants, split, rank, gaps.get(variant), headline)
+        for variant in ordered
     ]
     found: MergedReport = {
         **{
@@ -69,29 +76,37 @@ def compare_variants(
             for name in (
                 "schema",
                 "kind",
-                "heads",
-                "judged",
+                "heading",
+                "definitions",
+                "evaluated_split",
                 "finished",
-                "judged_at",
+                "evaluation_grid",
                 "versions",
                 "commit",
                 "config",
                 "data",
             )
         },
-        "title": f"{title}, {len(reports)} arms",
-        "scores": {},  # each arm has its own
+        "title": f"{title}, {len(reports)} variants",
+        "scores": {},  # each variant has a report of its own
+        "headline_metrics": headline,
         "ranked_by": rank.score,
         "ranked_on": split,
-        "arms": rows,
+        "variants": rows,
         "caveat": caveat,
-        "lacking": [
-            f"{arm}: {sentence}" for arm in ordered for sentence in reports[arm]["lacking"]
+        "missing_fits": [
+            f"{variant}: {sentence}"
+            for variant in ordered
+            for sentence in reports[variant]["missing_fits"]
         ],
     }
     RunFolder(folder).write_report(found)
     page = folder / "report.html"
-    words = {"title": found["title"], "phantom": found["data"]["phantom"]}
+    words = {
+        "title": found["title"],
+        "heading": found["heading"],
+        "phantom": found["data"]["phantom"],
+    }
     atomic_write(page, render("variants.html", found=found, **words).encode())
     _print_variants(found, page)
     return found
@@ -101,15 +116,15 @@ def _check_same_task(reports: Mapping[str, MergedReport]) -> None:
     """Refuse variants of different tasks, whose scores cannot be compared."""
     first, *others = reports
     tasks = {
-        arm: (found["kind"], found["heads"], list(found["scores"][found["judged"]]))
-        for arm, found in reports.items()
+        variant: (found["kind"], list(found["scores"][found["evaluated_split"]]))
+        for variant, found in reports.items()
     }
-    other = next((arm for arm in others if tasks[arm] != tasks[first]), None)
+    other = next((variant for variant in others if tasks[variant] != tasks[first]), None)
     if other is not None:
-        mend = "compare arms of one task and its classes; each has its page in merged/arm*"
         raise UserError(
-            f"{first} and {other} are of different tasks ({tasks[first][0]}s and"
-            f" {tasks[other][0]}s), or of other classes; {mend}"
+            f"{first} and {other} have different tasks ({tasks[first][0]}s and"
+            f" {tasks[other][0]}s) or classes; compare variants of one task and its classes (each"
+            " variant has a page in merged/variant*)"
         )
 
 
@@ -125,20 +140,21 @@ def _variant_row(
     split: str,
     ranking: Ranking,
     differences: dict[str, Any] | None,
+    headline: Sequence[str],
 ) -> MergedReport:
-    scores = overall_scores(report["scores"][report["judged"]])
+    scores = overall_scores(report["scores"][report["evaluated_split"]])
     value = _ranking_value(report, split, ranking)
     return {
-        "arm": variant,
+        "variant": variant,
         "ranked": None if isnan(value) else value,
         "scores": {
             name: {key: scores[name].get(key) for key in ("value", "low", "high", "sd")}
-            for name in report["heads"]
+            for name in headline
         },
         "fits": len(report["fits"]),
         "of": len(report["fits"]) + sum(len(seed.missing_reasons) for seed in variants[variant]),
         "differences": differences,
-        "page": f"merged/arm{list(variants).index(variant)}/report.html",
+        "page": f"merged/variant{list(variants).index(variant)}/report.html",
     }
 
 
@@ -151,24 +167,25 @@ def _variant_differences(
     """
     try:
         evidence, left_out = restrict_to_common_images(
-            {(arm, seed.seed): seed for arm, seeds in variants.items() for seed in seeds}
+            {(variant, seed.seed): seed for variant, seeds in variants.items() for seed in seeds}
         )
     except UserError as refusal:
         return {}, f"no differences: {refusal}"
-    by_arm: dict[str, list[Evidence]] = {
-        arm: [evidence[arm, seed.seed] for seed in seeds] for arm, seeds in variants.items()
+    by_variant: dict[str, list[Evidence]] = {
+        variant: [evidence[variant, seed.seed] for seed in seeds]
+        for variant, seeds in variants.items()
     }
     first, *others = variants
     gaps = {
-        arm: {
+        variant: {
             name: asdict(gap)
-            for name, gap in paired_differences(by_arm[first], by_arm[arm]).items()
+            for name, gap in paired_differences(by_variant[first], by_variant[variant]).items()
         }
-        for arm in others
+        for variant in others
     }
     n = len(next(iter(evidence.values())))
     return gaps, f"on {n} images" + (
-        f", which all fits have judged; {left_out} others are left out because fits are missing"
+        f", which all fits have evaluated; {left_out} others are left out because fits are missing"
         if left_out
         else ""
     )
@@ -181,27 +198,29 @@ def _print_variants(comparison: MergedReport, page: Path) -> None:
         f" {comparison['ranked_by']}"
     )
     table = terminal_table(title)
-    for name in ("arm", "fits"):
+    for name in ("variant", "fits"):
         table.add_column(name)
-    heads = comparison["heads"][:3]
-    for name in heads:
+    headline = comparison["headline_metrics"][:3]
+    for name in headline:
         table.add_column(
-            f"{comparison['judged'].replace('_', ' ')}\n{name}", justify="right", no_wrap=True
+            f"{comparison['evaluated_split'].replace('_', ' ')}\n{name}",
+            justify="right",
+            no_wrap=True,
         )
-    for row in comparison["arms"]:
-        scores = (row["scores"][name] for name in heads)
+    for row in comparison["variants"]:
+        scores = (row["scores"][name] for name in headline)
         cells = (format_with_sd(score["value"], score["sd"]) for score in scores)
-        table.add_row(escape(row["arm"]), f"{row['fits']} of {row['of']}", *cells)
+        table.add_row(escape(row["variant"]), f"{row['fits']} of {row['of']}", *cells)
     console.print(table)
-    for row in comparison["arms"][1:]:
+    for row in comparison["variants"][1:]:
         if row["differences"]:
             print_differences(
                 console,
-                row["arm"],
-                comparison["arms"][0]["arm"],
-                {name: row["differences"][name] for name in heads},
+                row["variant"],
+                comparison["variants"][0]["variant"],
+                {name: row["differences"][name] for name in headline},
             )
     console.print(comparison["caveat"], style="dim", soft_wrap=True)
-    for sentence in comparison["lacking"]:
+    for sentence in comparison["missing_fits"]:
         console.print(escape(sentence), style="yellow", soft_wrap=True)
     console.print(f"page: {page}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """Shared fixtures: small phantom data sets and run.py, called in this process."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no timing", deadline=None)
-settings.load_profile("no timing")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("slow", deadline=None, max_examples=200)
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, at import: no test waits for a hub
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # likewise: as many workers as cores
@@ -21,9 +22,7 @@ from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothora
 from lightning_modules.base import SupervisedModule  # noqa: E402
 from tests.factories.distributed import ranks  # noqa: E402
 
-CALLBACKS = (
-    "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,report]"
-)
+CALLBACKS = "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,report]"
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
 SMALL = [
     "experiment=unetpp_brain_tumor",
@@ -34,9 +33,7 @@ SMALL = [
     "module.optimizer.lr=1e-3",
     *DEMO,
 ]
-LABELS = (
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,report]"
-)
+LABELS = "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,report]"
 SMALL_LABELS = [
     "experiment=lora_pneumonia",
     "image_size=64",
@@ -50,7 +47,7 @@ SMALL_LABELS = [
     LABELS,
 ]
 STAGES = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,graceful_shutdown,nonfinite_loss,resources,"
     "report]"
 )
 SMALL_PNX = [
@@ -81,15 +78,35 @@ SMALL_BONES = [
     "callbacks.pseudo_labels.quality={min_stability:0.3,min_score:0.0,jitters:1}",
     "callbacks.pseudo_labels.localization.random_networks=1",
     *DEMO[:2],
-    "callbacks=[checkpoint,threshold_search/classification,interrupt,finite_loss,resources,pseudo_labels,report]",
+    "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,pseudo_labels,report]",
 ]
 NEARLY_ALL = "callbacks.threshold_search.threshold_range=[0.0,0.001]"  # above the threshold
 THORAX = {"images": 90, "size": 64, "positive": 0.33, "seed": 3}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put whole runs first, since a long file started last would keep the other process waiting."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples hypothesis tries."""
+    settings.load_profile("slow" if config.option.markexpr == "slow" else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put whole runs first, mark what needs a browser, and let -m slow repeat property tests.
+
+    A long file that is started last would keep the other process waiting.
+    """
     items.sort(key=lambda item: len(item.path.parts))
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+        if config.option.markexpr == "slow" and item.get_closest_marker("hypothesis"):
+            item.add_marker("slow")  # with more examples
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of garbage collection, which then takes milliseconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +194,7 @@ def cli(
             run.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
+        gc.collect()  # a trainer and its network refer to each other
         return code, capfd.readouterr().err
 
     return call

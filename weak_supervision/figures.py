@@ -12,7 +12,7 @@ from evaluation.localization import (
     froc_curve,
     froc_score_name,
 )
-from reporting.figures.style import figure, legend, line_style
+from reporting.figures.style import figure, line_style
 
 EstimatesByMethod = Mapping[str, Mapping[str, Estimate]]
 
@@ -85,12 +85,11 @@ def _draw_froc_curves(
     axes.set_xscale("log", base=2)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
     axes.set(
-        xlabel="false positives per image (dot: all boxes used)",
-        ylabel="share of lesions found",
+        xlabel="false positives per image (dot: all boxes are used)",
+        ylabel="sensitivity (share of lesions found)",
         xlim=(grid[0], grid[-1]),
         ylim=(0, 1.02),
     )
-    legend(axes, "best")
 
 
 def _draw_hit_rates(
@@ -109,11 +108,10 @@ def _draw_hit_rates(
         for at, score in zip(x, several, strict=True):
             if score.low is not None and score.high is not None:
                 axes.plot([at, at], [score.low, score.high], color=style["color"], linewidth=1)
-    how = "centre in the lesion's box" if kind == "centre" else f"IoU of {rules.iou:g} or more"
+    how = "center in the lesion's box" if kind == "centre" else f"IoU of {rules.iou:g} or more"
     axes.set_xticks(boxes)
     axes.set(
-        xlabel=f"first boxes of an image (hit: {how})",
+        xlabel=f"boxes per image, best first (hit: {how})",
         ylabel="share of lesions hit",
         ylim=(0, 1.02),
     )
-    legend(axes, "best")

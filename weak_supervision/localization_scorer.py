@@ -32,6 +32,7 @@ from evaluation.localization import (
     resample_scores,
     to_table,
 )
+from reporting.ranking import BETTER, NOT_DISTINGUISHABLE, WORSE, significance_label
 from weak_supervision.baselines import (
     BrightestBlobBaseline,
     WeightRandomizationBaseline,
@@ -54,7 +55,7 @@ def baseline_differences(
 ) -> dict[str, PairedDifference]:
     """Compute method minus baseline for each score, with the 95 % interval of a paired bootstrap.
 
-    Each replicate resamples the same patients for both.
+    Each bootstrap replicate resamples the same patients for both.
 
     Args:
         method: Results on the same images as the baseline's.
@@ -83,51 +84,49 @@ def baseline_differences(
 def summary_sentence(
     method: Estimate,
     baselines: Mapping[str, Estimate],
-    differences: Mapping[str, PairedDifference] | None = None,
+    differences: Mapping[str, PairedDifference],
     score_name: str = "the pointing game",
 ) -> str:
-    """Return a sentence that states if the method's interval is above those of all baselines.
+    """State the method's score, and whether it is better or worse than each baseline.
 
-    Its lower end is then above their upper ends.
+    The paired differences decide: two intervals may overlap while the difference is clear.
 
     Args:
         method: The method's estimate of a score, `estimates(...)["pointing_box"]`.
-        baselines: Description -> a baseline's estimate of the same score.
-        differences: Description -> paired difference from that baseline. If given, they end the
-            sentence, because two intervals may overlap although the difference is significant.
-        score_name: Description of the score.
+        baselines: Name of a baseline -> its estimate of the same score.
+        differences: Name of a baseline -> paired difference, method minus baseline.
+        score_name: Words for the score.
     """
+    names = list(baselines)
     if not np.isfinite(method.value):
         return (
-            f"{_capitalize(score_name)} has no image with a known lesion, so whether it lies above"
-            f" {_join_phrases(list(baselines))} is not known."
+            f"{_capitalize(score_name)} has no image with a known lesion, so the heat maps cannot"
+            f" be compared with {_join_phrases(names)}."
         )
-    phrases = {words: f"{words} ({_format_estimate(score)})" for words, score in baselines.items()}
-    start = f"{_capitalize(score_name)} ({_format_estimate(method)}, n = {method.n})"
-    if method.low is None or any(score.low is None for score in baselines.values()):
-        few = f"has no interval, because fewer than {MIN_GROUPS} patients with a lesion count"
+    start = (
+        f"{_capitalize(score_name)} gives {_format_estimate(method)} for the heat maps"
+        f" (n = {method.n})"
+    )
+    if any(gap.low is None for gap in differences.values()):
+        scores = [f"{name} ({_format_estimate(baselines[name])})" for name in names]
         return (
-            f"{start} {few}: whether it lies above {_join_phrases(list(phrases.values()))} is not"
-            " known."
+            f"{start}; they cannot be compared with {_join_phrases(scores)}, because fewer than"
+            f" {MIN_GROUPS} patients have a known lesion."
         )
-    above = [
-        phrases[words]
-        for words, score in baselines.items()
-        if score.high is not None and method.low > score.high
+    claims = [
+        f"{CLAIMS[significance_label(differences[name])]} {name}"
+        f" ({_format_estimate(baselines[name])};"
+        f" difference {_format_difference(differences[name])})"
+        for name in names
     ]
-    rest = [text for text in phrases.values() if text not in above]
-    if not rest:
-        claim = f"lies above {_join_phrases(above)}"
-    else:
-        claim = (
-            f"lies above {_join_phrases(above)}, but not above {_join_phrases(rest, 'or')}"
-            if above
-            else f"does not lie above {_join_phrases(rest, 'or')}"
-        )
-    paired = [
-        f"{_format_difference(gap)} from {words}" for words, gap in (differences or {}).items()
-    ]
-    return f"{start} {claim}{'; paired differences: ' + _join_phrases(paired) if paired else ''}."
+    return f"{start}; they are {_join_phrases(claims)}."
+
+
+CLAIMS = {
+    BETTER: "better than",
+    WORSE: "worse than",
+    NOT_DISTINGUISHABLE: "not distinguishable from",
+}
 
 
 def _format_estimate(score: Estimate) -> str:
@@ -169,7 +168,7 @@ class LocalizationReport:
     Attributes:
         table: Method -> score -> value, low, high, n, definition, ...
         differences: Baseline -> score -> difference of the heat maps from it, with its interval.
-        summary: Sentence that compares the heat maps with the baselines.
+        summary: One sentence that compares the heat maps with the baselines.
         figures: Title -> SVG.
     """
 
@@ -200,11 +199,11 @@ class NullScorer:
 
 METHOD_CAM, METHOD_PIPELINE, METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB = (
     "the heat maps",
-    "the chain, above the threshold alone",
+    "the whole pipeline, images above the threshold only",
     "randomised weights",
     "the brightest blob",
 )
-METHOD_WEIGHTED_BLOB = "the brightest blob, weighed by the classifier"
+METHOD_WEIGHTED_BLOB = "the brightest blob, weighted by the classifier"
 LOCALIZATION_KEY = "callbacks.pseudo_labels.localization"
 
 
@@ -309,7 +308,7 @@ class LocalizationScorer:
             }
             if (
                 pseudo_label.has_cam or not pseudo_label.predicted_positive
-            ):  # otherwise max_images left it out, and the pipeline cannot be scored on it
+            ):  # else max_images left it out, and the pipeline has no result
                 ways[METHOD_PIPELINE] = (
                     Detections.from_proposals(own, box, mask)
                     if pseudo_label.predicted_positive
@@ -367,7 +366,7 @@ class LocalizationScorer:
             name: baseline_differences(seen[METHOD_CAM], seen[name], self.rules, COMPARED_SCORES)
             for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB, METHOD_WEIGHTED_BLOB)
         }
-        heads = {
+        compared = {
             name: found[name][HEADLINE_SCORE]
             for name in (METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB)
         }
@@ -383,8 +382,8 @@ class LocalizationScorer:
             plain,
             summary_sentence(
                 found[METHOD_CAM][HEADLINE_SCORE],
-                heads,
-                {name: gaps[name][HEADLINE_SCORE] for name in heads},
+                compared,
+                {name: gaps[name][HEADLINE_SCORE] for name in compared},
             ),
             figures,
         )

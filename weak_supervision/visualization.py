@@ -13,7 +13,7 @@ from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import decode_rle
 from datamodules.preparation.export import safe_file_names
 from evaluation.localization import GroundTruth, froc_score_name
-from reporting.cases import Case, data_url, enlarge
+from reporting.cases import Case, apply_gamma, data_url, display_gamma, enlarge
 from reporting.overlays import fill_mask, outline_mask
 from reporting.sections import Column, Section, Table
 from reporting.segmentation import PREDICTION_COLOR, TRUTH_COLOR
@@ -148,6 +148,7 @@ class OverlayWriter:
                         title: data_url(enlarge(pane, side=EXAMPLE_SIDE))
                         for title, pane in panes.items()
                     },
+                    gamma=display_gamma(image),
                 )
             )
 
@@ -155,20 +156,21 @@ class OverlayWriter:
 def render_panes(
     pseudo_label: PseudoLabel, heat: np.ndarray, image: np.ndarray, truth: GroundTruth
 ) -> dict[str, np.ndarray]:
-    """Render BGR panes: image with true boxes, heat map over it, boxes with masks.
+    """Render BGR panes: image with true boxes, heat map over the image, boxes with masks.
 
-    The result maps titles to panes, which are enlarged if the image is small.
+    The result maps titles to panes, which are enlarged if the image is small. A dark image is shown
+    with the display gamma.
     """
     box = pseudo_label.info.letterbox
     factor = max(1, -(-MIN_OVERLAY_SIDE // max(image.shape)))
 
-    def enlarge(pixels: np.ndarray) -> np.ndarray:
-        """Enlarge pixels by the integer factor, without interpolation."""
+    def large(pixels: np.ndarray) -> np.ndarray:
+        """Enlarge pixels without interpolation."""
         return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
-    grey = cv2.cvtColor(enlarge(image), cv2.COLOR_GRAY2BGR)
+    grey = cv2.cvtColor(large(apply_gamma(image, display_gamma(image))), cv2.COLOR_GRAY2BGR)
     warm = np.clip(box.back(heat), 0, 1)
-    colours = cv2.applyColorMap(enlarge((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
+    colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
     true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
     canvas = grey
     for i, one in enumerate(
@@ -183,10 +185,10 @@ def render_panes(
         )
         canvas = draw_boxes(canvas, [one], colour, factor)
     if pseudo_label.mask is not None:
-        mask = enlarge(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
+        mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
         canvas = outline_mask(fill_mask(canvas, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
     if truth.mask is not None:
-        canvas = outline_mask(canvas, enlarge(truth.mask.astype(np.uint8)), TRUTH_COLOR)
+        canvas = outline_mask(canvas, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
         "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
@@ -214,31 +216,34 @@ def draw_boxes(
 
 
 SECTION_LEGEND = (
-    "For images above the threshold, the peaks of the heat map are converted to boxes and the boxes"
-    " to masks, all in the images' own pixels. Each row shows the image with true boxes (green, if"
-    " known), the heat map, and boxes with masks (orange: accepted, gray: rejected, violet: in an"
-    " image that is known to be normal) and the true mask's outline (green, if known)."
+    "In images above the threshold, the peaks of the heat map become boxes, and the boxes become"
+    " masks, all at the size of the image. Each row of pictures shows the image with its true"
+    " boxes (green), the heat map, and the predicted boxes with their masks (orange: mask kept,"
+    " gray: mask rejected, violet: box in an image that is known to be normal). True boxes and"
+    " outlines of true masks (green) are shown if they are known. Dark images are shown brighter"
+    " than they are, with the display gamma that their caption names."
 )
 SCORE_TITLES = {
-    "pointing_box": "pointing, box",
-    "pointing_mask": "pointing, mask",
+    "pointing_box": "pointing game, box",
+    "pointing_mask": "pointing game, mask",
     "hit_rate_centre_at_1": "lesions hit by the first box",
-    "hit_rate_centre_at_5": "by five boxes",
-    froc_score_name(1): "FROC at 1 false positive per image",
+    "hit_rate_centre_at_5": "lesions hit by five boxes",
+    froc_score_name(1): "sensitivity at 1 false positive per image",
     "dice": "Dice of masks",
 }
 PANE_COLUMNS = (
-    Column("image", "true boxes green"),
-    Column("heat map", "dark 0, bright 1"),
-    Column("boxes and masks", "orange kept, grey rejected, violet false, green true"),
+    Column("image", "green: true boxes"),
+    Column("heat map", "dark: 0, bright: 1"),
+    Column("boxes and masks", "orange: kept, gray: rejected, violet: normal image, green: true"),
 )
 RANKING_NOTE = (
-    "Boxes are ranked by the probability of their image times their peak; random networks and the"
-    " weighted blob use the trained classifier's probability, so that only the position differs."
+    "Boxes are ranked by the probability of their image times the height of their peak. Random"
+    " networks and the weighted blob use the probability of the trained classifier, so that only"
+    " the position differs."
 )
 IMAGE_FUNNEL_STEPS = (
     *("images", "above the threshold", "heat map made", "heat map not all zero"),
-    *("with a box", "not known to be normal", "with a mask that was kept"),
+    *("with a box", "not known to be normal", "with a mask that is kept"),
 )
 
 
@@ -299,8 +304,8 @@ def build_section(
         cases: Example images.
     """
     tables = [
-        _funnel_table("Images", summary["images"]),
-        _funnel_table("Masks and reasons of rejection", summary["masks"]),
+        _funnel_table("Images that pass each step", summary["images"]),
+        _funnel_table("Masks that pass each quality check", summary["masks"]),
     ]
     if localization is not None:
         tables.insert(0, _score_table(localization))
@@ -318,30 +323,30 @@ def build_section(
 
 
 def findings(summary: Mapping[str, Any], localization: LocalizationReport | None) -> list[str]:
-    """Return the sentences with the main findings."""
-    sentences = [] if localization is None else [localization.summary]
+    """Return the most important results and warnings, one sentence each."""
+    messages = [] if localization is None else [localization.summary]
     if not any(counts["above the threshold"] for counts in summary["images"].values()):
-        sentences.append(
+        messages.append(
             "No image reaches the threshold, so there are no boxes and no masks, and the tables"
-            " contain only their column headings."
+            " below are empty."
         )
     cold = sum(
         counts["heat map made"] - counts["heat map not all zero"]
         for counts in summary["images"].values()
     )
     if cold:
-        fix = "callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer may show some"
-        sentences.append(
-            f"The heat maps of {cold} images above the threshold are all zero and give no box;"
-            f" {fix}."
+        fix = "try callbacks.pseudo_labels.heat_maps.method=LayerCAM or another layer"
+        messages.append(
+            f"The heat maps of {cold} images above the threshold are zero everywhere and give no"
+            f" box; {fix}."
         )
-    return sentences
+    return messages
 
 
 def _funnel_table(title: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
     steps = list(next(iter(counts.values()), {}))
     rows = [[step, *(f"{of_split[step]:,}" for of_split in counts.values())] for step in steps]
-    return Table(title, ("left after each step", *counts), rows)
+    return Table(title, ("step", *counts), rows)
 
 
 def _score_table(localization: LocalizationReport) -> Table:
@@ -368,8 +373,10 @@ def _score_table(localization: LocalizationReport) -> Table:
         f"{SCORE_TITLES[name]}: {score['definition']} (n = {score['n']})"
         for name, score in of.items()
     )
-    note = f"{definitions}. In brackets: 95 % bootstrap intervals over patients. {RANKING_NOTE}"
-    return Table("Localization", ("method", *(SCORE_TITLES[name] for name in names)), rows, note)
+    note = f"{definitions}. Brackets hold 95 % bootstrap intervals over patients. {RANKING_NOTE}"
+    return Table(
+        "Localization of lesions", ("method", *(SCORE_TITLES[name] for name in names)), rows, note
+    )
 
 
 def _format_with_interval(score: dict[str, Any]) -> str:
@@ -387,15 +394,15 @@ def _timing_table(seconds: Mapping[str, float], heat_maps_per_second: float | No
         ""
         if heat_maps_per_second is None
         else (
-            f"{heat_maps_per_second:.1f} heat maps per second, without the classifier's forward"
-            " pass, which they share. "
+            f"{heat_maps_per_second:.1f} heat maps were made per second; the forward pass of the"
+            " classifier, which they share, is not counted. "
         )
     )
     return Table(
         "Time of each step",
-        ("step", "seconds", "share"),
+        ("step", "time, s", "share of the time"),
         rows,
-        f"{note}With several processes, the times are those of the first.",
+        f"{note}With several processes, the times are those of the first one.",
     )
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 
 from datamodules.errors import ManifestError
 
+TENTHS = 10  # parts that a split into train, val and test is made of
+
 
 def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     """Return the fold 0..folds-1 of every row, stratified by `stratum` if present, else by `label`.
@@ -35,10 +37,25 @@ def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def split_80_10_10(rows: pd.DataFrame, seed: int, parts: int = 10) -> np.ndarray:
+def split_80_10_10(rows: pd.DataFrame, seed: int) -> np.ndarray:
     """Return a split of every row: a tenth of the groups in val, a tenth in test, else train."""
-    fold = stratified_folds(rows, parts, seed)
+    fold = _stratified_tenths(rows, seed)
     return np.where(fold == 0, "test", np.where(fold == 1, "val", "train"))
+
+
+def _stratified_tenths(rows: pd.DataFrame, seed: int) -> np.ndarray:
+    """Return the tenth 0..9 of every row, from which val and test are taken.
+
+    Raises:
+        ManifestError: fewer than ten groups.
+    """
+    groups = rows["group"].nunique()
+    if groups < TENTHS:
+        raise ManifestError(
+            f"{groups} groups cannot be split into train, val and test (at least {TENTHS} are"
+            " needed, because val and test are a tenth each); add more patients"
+        )
+    return stratified_folds(rows, TENTHS, seed)
 
 
 def assign_fold(rows: pd.DataFrame, folds: int, fold: int, fold_pool: str, seed: int) -> np.ndarray:
@@ -74,7 +91,7 @@ def assign_split(rows: pd.DataFrame, by_group: bool, seed: int) -> np.ndarray:
     split = rows["split"].to_numpy(dtype=object).copy()
     train = split == "train"
     if train.any() and not (split == "val").any():
-        split[train] = np.where(stratified_folds(rows[train], 10, seed) == 0, "val", "train")
+        split[train] = np.where(_stratified_tenths(rows[train], seed) == 0, "val", "train")
     for name in ("train", "val"):
         if not (split == name).any():
             raise ManifestError(

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ MARKER_FILE = "phantoms.json"
 @contextmanager
 def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
     """Yield an empty folder to write into, or None if `root` already holds these phantoms.
+
+    Messages on stderr say that phantoms are drawn, and how long it took.
 
     Args:
         root: Final folder; phantoms with other parameters in it are replaced, anything else is
@@ -40,7 +44,10 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
         fresh = root.with_name(root.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
+        print(f"phantoms are drawn first, once, into {root}", file=sys.stderr, flush=True)
+        began = time.monotonic()
         yield fresh
+        print(f"phantoms drawn in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         (fresh / MARKER_FILE).write_text(json.dumps(parameters))
         shutil.rmtree(root, ignore_errors=True)
         fresh.rename(root)

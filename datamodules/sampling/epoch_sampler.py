@@ -41,6 +41,17 @@ class SamplingPool:
             np.ones(len(rows)),
         )
 
+    def restrict(self, rows: np.ndarray) -> "SamplingPool":
+        """Return the pool of some of these rows; each counts once, however often it is given."""
+        kept = np.isin(self.rows, rows)
+        return SamplingPool(
+            self.rows[kept],
+            self.positive[kept],
+            self.stratum[kept],
+            self.hard_weight[kept],
+            self.oversample,
+        )
+
     def check(self, epoch_config: EpochConfig, where: str) -> None:
         """Refuse an epoch configuration that cannot be sampled from these rows.
 
@@ -86,7 +97,11 @@ class SamplingPool:
         )
 
     def sampling_fractions(self, epoch_config: EpochConfig) -> np.ndarray:
-        """Return each row's expected fraction of an epoch; the sum is 1."""
+        """Return each row's expected fraction of an epoch; the sum is 1.
+
+        It is NaN for the positive or negative rows if they are wanted and none has any weight; see
+        `check`.
+        """
         weights = self._row_weights(epoch_config)
         if epoch_config.positive_fraction is None:
             return weights / weights.sum()
@@ -96,7 +111,8 @@ class SamplingPool:
             (~self.positive, 1 - epoch_config.positive_fraction),
         ):
             if fraction > 0:
-                shares[sign] = fraction * weights[sign] / weights[sign].sum()
+                with np.errstate(invalid="ignore"):
+                    shares[sign] = fraction * weights[sign] / weights[sign].sum()
         return shares
 
     def sample(

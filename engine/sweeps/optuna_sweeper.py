@@ -43,6 +43,7 @@ from reporting.optuna_study import ENDED_STATES, STUDY_FILE, STUDY_NAME, has_end
 from reporting.outcome import STOPPED, read_outcome_if_valid, settle_outcome
 
 UNSEARCHABLE_KEYS = (*REPLICATE_KEYS, "datamodule.seed")
+SPACE_KEY = "hparams_search"
 EXAMPLE_OVERRIDE = "'module.optimizer.lr=tag(log,interval(1e-4,1e-2))'"
 
 
@@ -60,7 +61,7 @@ class SearchSpace:
 
 
 def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> SearchSpace:
-    """Combine the space of conf/sweep with the overrides of the command line.
+    """Combine the space of `hparams_search=NAME` with the overrides of the command line.
 
     `KEY=interval(a,b)` is searched, `KEY=value` fixed, `~KEY` left out.
 
@@ -81,7 +82,11 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         same = next(
             (other for other in searched if _strip_prefix(other) == _strip_prefix(key)), None
         )
+        if key == SPACE_KEY and not override.is_sweep_override():
+            continue  # it named the space, of which a trial has one point
         if override.is_sweep_override():
+            if key == SPACE_KEY:
+                raise UserError(f"{word}: a study searches one space; name one of them")
             if key == "experiment":
                 raise UserError(
                     f"{word}: a study searches one experiment; set hydra/sweeper=basic to run"
@@ -105,8 +110,8 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         )
     if not searched:
         raise UserError(
-            f"{experiment} has no search space in conf/sweep, and no override of the command line"
-            f" searches a key; add one such as {EXAMPLE_OVERRIDE}"
+            f"no override of {experiment} says what to search; add hparams_search=NAME (a file of"
+            f" conf/hparams_search), or an override such as {EXAMPLE_OVERRIDE}"
         )
     return SearchSpace(searched, list(fixed.values()))
 

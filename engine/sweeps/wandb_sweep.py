@@ -49,11 +49,10 @@ def write_wandb_sweep(cfg: DictConfig, run_dir: Path) -> Path:
     )
     sweeper = whole.hydra.sweeper
     if not sweeper.params:
-        name = HydraConfig.get().runtime.choices.get("experiment") or "NAME"
         line = "module.optimizer.lr: tag(log, interval(1e-4, 1e-2))"
         raise UserError(
-            f"{name} has no search space in conf/sweep; write conf/sweep/{name}.yaml, one line per"
-            f" key, such as {line}"
+            "do=[wandb_sweep] needs a space to search; add hparams_search=NAME, where"
+            f" conf/hparams_search/NAME.yaml has a line for each key, such as {line}"
         )
     found = parse_space(
         sweeper.params,

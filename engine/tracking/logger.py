@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.arguments import FilePath, NonNegativeFloat, validated
 from datamodules.errors import UserError
+from engine.tracking.comet_logger import PrivateCometLogger
 from engine.tracking.identity import chosen_experiment, wandb_init_kwargs
 from engine.tracking.privacy import PRIVATE_SETTINGS, UploadPolicy, redact_config
 from reporting.commands import relative_to_cwd
@@ -351,7 +352,9 @@ class PrivateWandbLogger(WandbLogger):
 
 
 def close_loggers(loggers: Iterable[Any], code: int, trainer: Trainer) -> None:
-    """End a run's W&B loggers; for the arguments see `PrivateWandbLogger.close`."""
+    """End a run's loggers of W&B and Comet; for the arguments see `PrivateWandbLogger.close`."""
     for logger in loggers:
         if isinstance(logger, PrivateWandbLogger):
             logger.close(code, trainer)
+        elif isinstance(logger, PrivateCometLogger):
+            logger.close(code)

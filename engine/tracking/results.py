@@ -171,7 +171,7 @@ def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer |
     run.summary.update(dict(build_summary(found)))
     tables = {"scores": ([*SCORE_COLUMNS, *_baseline_values(found)], list(_table_rows(found)))}
     if upload.ids:
-        tables["images"] = _image_table(evidence[found["judged"]])
+        tables["images"] = _image_table(evidence[found["evaluated_split"]])
     panels = {
         f"tables/{name}": _wandb_table(run, f"tables/{name}", *table)
         for name, table in tables.items()
@@ -180,7 +180,7 @@ def log_results(run: Any, folder: Path, upload: UploadPolicy, trainer: Trainer |
         f"curves/{key}": _line_chart(run, f"curves/{key}", panel)
         for key, panel in report_curves(evidence).items()
     }
-    for number, matrix in enumerate(found.get("confusion", {}).get(found["judged"], [])):
+    for number, matrix in enumerate(found.get("confusion", {}).get(found["evaluated_split"], [])):
         key = f"confusion/{number}" if number else "confusion/matrix"
         panels[key] = _confusion_chart(run, key, matrix)
     if upload.images:
@@ -196,7 +196,7 @@ def build_summary(found: dict[str, Any]) -> Iterator[tuple[str, float | str]]:
     Args:
         found: Content of report.json.
     """
-    split, classes = found["judged"], found["scores"][found["judged"]]
+    split, classes = found["evaluated_split"], found["scores"][found["evaluated_split"]]
     for name, scores in classes.items():
         place = split if len(classes) == 1 else f"{split}/{name}"
         for score, about in scores.items():
@@ -243,7 +243,7 @@ def _table_rows(found: dict[str, Any]) -> Iterator[list[Any]]:
 
 def _baseline_values(found: dict[str, Any]) -> list[str]:
     """Return the scores of predictions without skill, by name."""
-    scores = next(iter(found["scores"][found["judged"]].values()))
+    scores = next(iter(found["scores"][found["evaluated_split"]].values()))
     return list(next(iter(scores.values()))["trivial"])
 
 

@@ -129,34 +129,34 @@ CLASSIFICATION_METRICS = (
     ),
     Metric(
         "auc",
-        "area under the ROC curve: how often a positive image ranks above a negative one, ties"
-        " half",
+        "area under the ROC curve: probability that a positive image ranks above a negative one;"
+        " ties count half",
         "all",
         roc_auc,
         threshold_free=True,
     ),
     Metric(
         "average_precision",
-        "area under the precision-recall curve, sum of (R_k - R_k-1) P_k",
+        "area under the precision-recall curve: sum of (R_k - R_(k-1)) P_k over thresholds k",
         "all",
         label_average_precision,
         threshold_free=True,
     ),
     Metric(
         "accuracy",
-        "(TP+TN)/all images",
+        "(TP+TN)/(all images)",
         "all",
         _fraction_of_images(lambda d: d.predicted == d.positive),
     ),
     Metric(
         "precision",
-        "TP/(TP+FP), of the images called positive the share that is",
+        "TP/(TP+FP), the share of the images predicted positive that are positive",
         "all",
         _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fp)),
     ),
     Metric(
         "recall",
-        "TP/(TP+FN), sensitivity",
+        "TP/(TP+FN), also called sensitivity",
         "positive",
         _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fn)),
     ),
@@ -174,7 +174,7 @@ CLASSIFICATION_METRICS = (
     ),
     Metric(
         "brier",
-        "mean squared difference of probability and label; lower is better",
+        "mean squared difference between probability and label; lower is better",
         "all",
         _fraction_of_images(lambda d: (d.probability - d.positive) ** 2),
         lower_is_better=True,
@@ -182,8 +182,8 @@ CLASSIFICATION_METRICS = (
     ),
     Metric(
         "ece",
-        f"mean gap of stated and observed share over {N_CALIBRATION_BINS} equal bins of"
-        " probability; lower is better",
+        f"expected calibration error: mean gap between predicted and observed share over"
+        f" {N_CALIBRATION_BINS} equal bins of probability; lower is better",
         "all",
         calibration_error,
         lower_is_better=True,
@@ -191,7 +191,7 @@ CLASSIFICATION_METRICS = (
     ),
     Metric(
         "nll",
-        "mean of -log of the probability given to what is true; lower is better",
+        "mean of -log of the probability of the true class; lower is better",
         "all",
         negative_log_likelihood,
         lower_is_better=True,
@@ -200,7 +200,7 @@ CLASSIFICATION_METRICS = (
 )
 EXACT_MATCH = Metric(
     "exact_match",
-    "share of images with every class decided right",
+    "share of the images in which the decision is right for every class",
     "all",
     _fraction_of_images(lambda d: d.exact),
 )

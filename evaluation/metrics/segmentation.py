@@ -179,13 +179,13 @@ POOLED_IOU = _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp + c.fn)
 SEGMENTATION_METRICS = (
     Metric(
         "dice",
-        "mean over images of 2TP/(2TP+FP+FN); an empty prediction of an empty truth scores 1",
+        "mean over images of 2TP/(2TP+FP+FN) of their pixels; if truth and prediction are empty, 1",
         "all",
         _mean_over_images(dice),
     ),
     Metric(
         "dice_lesions",
-        "the same mean over the images that show a lesion",
+        "mean of 2TP/(2TP+FP+FN) over the images that show a lesion",
         "positive",
         _mean_over_images(dice, lesions_only=True),
     ),
@@ -197,13 +197,13 @@ SEGMENTATION_METRICS = (
     ),
     Metric(
         "iou",
-        "mean over images of TP/(TP+FP+FN); empty/empty scores 1",
+        "mean over images of TP/(TP+FP+FN) of their pixels; if truth and prediction are empty, 1",
         "all",
         _mean_over_images(iou),
     ),
     Metric(
         "iou_lesions",
-        "the same mean over the images that show a lesion",
+        "mean of TP/(TP+FP+FN) over the images that show a lesion",
         "positive",
         _mean_over_images(iou, lesions_only=True),
     ),
@@ -220,10 +220,12 @@ SEGMENTATION_METRICS = (
         "all",
         _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fn),
     ),
-    Metric("f1", "harmonic mean of that precision and recall", "all", POOLED_DICE),
+    Metric(
+        "f1", "harmonic mean of precision and recall over all pixels together", "all", POOLED_DICE
+    ),
     Metric(
         "accuracy",
-        "(TP+TN)/all pixels",
+        "(TP+TN)/(all pixels), over all images together",
         "all",
         _pooled_over_pixels(lambda c: c.tp + c.tn, lambda c: c.tp + c.fp + c.fn + c.tn),
     ),
@@ -236,21 +238,21 @@ SEGMENTATION_METRICS = (
     ),
     Metric(
         "image_auc",
-        "how often an image with a lesion ranks above one without, by the byte that min_area of it"
-        " reaches; ties half",
+        "probability that an image with a lesion scores higher than one without; its score is the"
+        " highest threshold that min_area of it reaches; ties count half",
         "all",
         roc_auc,
         threshold_free=True,
     ),
     Metric(
         "image_sensitivity",
-        "share of images with a lesion for which a mask is drawn",
+        "share of the images with a lesion in which a mask is predicted",
         "positive",
         _correct_image_fraction(True),
     ),
     Metric(
         "image_specificity",
-        "share of images without a lesion for which none is drawn",
+        "share of the images without a lesion in which no mask is predicted",
         "negative",
         _correct_image_fraction(False),
     ),

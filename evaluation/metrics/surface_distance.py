@@ -153,6 +153,12 @@ def _mean_metric(name: str, definition: str, counted: str, lower_is_better: bool
     )
 
 
+def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def _surface_distances(
     predicted: np.ndarray, truth: np.ndarray, spacing: Spacing
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -160,6 +166,8 @@ def _surface_distances(
     import torch
     from monai.metrics.utils import get_edge_surface_distance  # seconds that a test alone waits for
 
+    box = _bounding_box(predicted | truth)  # MONAI searches it in many passes over the whole image
+    predicted, truth = np.ascontiguousarray(predicted[box]), np.ascontiguousarray(truth[box])
     masks = torch.from_numpy(predicted), torch.from_numpy(truth)
     with warnings.catch_warnings():  # MONAI 1.6 calls itself with an argument that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)

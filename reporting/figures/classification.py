@@ -8,20 +8,20 @@ from matplotlib.axes import Axes
 
 from evaluation.evidence import ClassificationEvidence
 from evaluation.metrics.classification import ClassificationDecision
-from reporting.figures.style import COLORS, INK, PALETTE, figure, legend, line_style
+from reporting.figures.style import COLORS, INK, PALETTE, figure, line_style, split_label
 
 SplitEvidence = Mapping[str, ClassificationEvidence]
 
 
 def classification_figures(evidence: SplitEvidence) -> dict[str, str]:
     """Return title -> SVG."""
-    drawn = {
+    curves = {
         "ROC": figure(lambda axes: _draw_roc(axes, evidence)),
         "Precision and recall": figure(lambda axes: _draw_precision_recall(axes, evidence)),
         "F1 against threshold": figure(lambda axes: _draw_f1(axes, evidence)),
         "Calibration": figure(lambda axes: _draw_calibration(axes, evidence)),
     }
-    return drawn | {"Probabilities by truth": figure(lambda axes: _draw_histogram(axes, evidence))}
+    return curves | {"Probabilities by truth": figure(lambda axes: _draw_histogram(axes, evidence))}
 
 
 def _draw_curves(
@@ -33,14 +33,14 @@ def _draw_curves(
     is None where images have different ones.
     """
     several = len(next(iter(evidence.values())).classes) > 1
-    for split, seen in [list(evidence.items())[-1]] if several else evidence.items():
-        for c, name in enumerate(seen.classes):
-            decided = seen.decision(c)
-            if len(seen) and 0 < decided.positive.sum() < len(seen):
+    for split, split_evidence in [list(evidence.items())[-1]] if several else evidence.items():
+        for c, name in enumerate(split_evidence.classes):
+            decided = split_evidence.decision(c)
+            if len(split_evidence) and 0 < decided.positive.sum() < len(split_evidence):
                 style = line_style(c) if several else {"color": COLORS[split]}
-                thresholds = np.unique(seen.rule[:, c, 0])  # folds have one each
+                thresholds = np.unique(split_evidence.rule[:, c, 0])  # folds have one each
                 yield (
-                    f"{split} {name}" if several else split,
+                    f"{split_label(split)} {name}" if several else split_label(split),
                     style,
                     decided,
                     float(thresholds[0]) if len(thresholds) == 1 else None,
@@ -54,7 +54,7 @@ def _rate_curve(d: ClassificationDecision) -> tuple[float, float, float]:
 
 
 def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
-    from sklearn.metrics import roc_curve  # a second, which a page of masks does not need
+    from sklearn.metrics import roc_curve  # takes a second, and a page of masks does not need it
 
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
     for label, style, decided, _ in _draw_curves(evidence):
@@ -63,12 +63,11 @@ def _draw_roc(axes: Axes, evidence: SplitEvidence) -> None:
         at = _rate_curve(decided)
         axes.plot(at[0], at[1], "o", color=style["color"], markersize=5)
     axes.set(
-        xlabel="false positive rate (dot: at the rule)",
-        ylabel="sensitivity",
+        xlabel="false positive rate (dot: at the decision rule)",
+        ylabel="sensitivity (true positive rate)",
         xlim=(0, 1),
         ylim=(0, 1.02),
     )
-    legend(axes, "lower right")
 
 
 def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
@@ -83,12 +82,11 @@ def _draw_precision_recall(axes: Axes, evidence: SplitEvidence) -> None:
         at = _rate_curve(decided)
         axes.plot(at[1], at[2], "o", color=style["color"], markersize=5)
     axes.set(
-        xlabel="recall (dotted: prevalence)",
-        ylabel="precision (dot: at the rule)",
+        xlabel="recall (dot: decision rule, dotted: prevalence)",
+        ylabel="precision",
         xlim=(0, 1),
         ylim=(0, 1.02),
     )
-    legend(axes, "lower left")
 
 
 def _draw_f1(axes: Axes, evidence: SplitEvidence) -> None:
@@ -98,15 +96,21 @@ def _draw_f1(axes: Axes, evidence: SplitEvidence) -> None:
             np.sort(decided.probability[decided.positive]),
             np.sort(decided.probability),
         )
-        tp, says = (
+        tp, n_predicted = (
             len(positive) - np.searchsorted(positive, thresholds),
             len(all_) - np.searchsorted(all_, thresholds),
         )
-        axes.plot(thresholds, 2 * tp / np.maximum(1, says + len(positive)), label=label, **style)
+        axes.plot(
+            thresholds, 2 * tp / np.maximum(1, n_predicted + len(positive)), label=label, **style
+        )
         if threshold is not None:
             axes.axvline(threshold, color=COLORS["val"], linewidth=0.8, linestyle=":")
-    axes.set(xlabel="threshold (dotted: chosen on val)", ylabel="F1", xlim=(0, 1), ylim=(0, 1))
-    legend(axes, "lower center")
+    axes.set(
+        xlabel="probability threshold (dotted: chosen on val)",
+        ylabel="F1",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
 
 
 def _draw_calibration(axes: Axes, evidence: SplitEvidence) -> None:
@@ -115,22 +119,21 @@ def _draw_calibration(axes: Axes, evidence: SplitEvidence) -> None:
         bins = np.minimum((decided.probability * 10).astype(int), 9)
         number = np.bincount(bins, minlength=10)
         some = number > 0
-        stated = np.bincount(bins, decided.probability, 10)[some] / number[some]
+        predicted = np.bincount(bins, decided.probability, 10)[some] / number[some]
         true = np.bincount(bins, decided.positive, 10)[some] / number[some]
-        axes.plot(stated, true, linewidth=1, label=label, **style)
-        axes.scatter(stated, true, s=8 + 120 * number[some] / number.sum(), color=style["color"])
+        axes.plot(predicted, true, linewidth=1, label=label, **style)
+        axes.scatter(predicted, true, s=8 + 120 * number[some] / number.sum(), color=style["color"])
     axes.set(
-        xlabel="stated probability (area: images)",
-        ylabel="share that is positive",
+        xlabel="mean predicted probability (dot area: images)",
+        ylabel="fraction of positive images",
         xlim=(0, 1),
         ylim=(0, 1),
     )
-    legend(axes, "upper left")
 
 
 def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
-    split, seen = list(evidence.items())[-1]
-    truth, probability = (seen.labels > 0).ravel(), seen.probability.ravel()
+    split, split_evidence = list(evidence.items())[-1]
+    truth, probability = (split_evidence.labels > 0).ravel(), split_evidence.probability.ravel()
     for positive, colour, name in (
         (True, PALETTE[0], "truly positive"),
         (False, PALETTE[1], "truly negative"),
@@ -144,5 +147,8 @@ def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
             color=colour,
             label=f"{name} (n={len(values)})",
         )
-    axes.set(xlabel=f"probability on {split}", ylabel="images", xlim=(0, 1))
-    legend(axes, "upper center")
+    axes.set(
+        xlabel=f"predicted probability on {split_label(split)}",
+        ylabel="number of images",
+        xlim=(0, 1),
+    )

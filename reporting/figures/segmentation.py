@@ -10,7 +10,7 @@ from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import N_BINS, bin_probability
 from evaluation.metrics.segmentation import dice, image_chunks, pixel_counts
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, pixel_pr_curve
-from reporting.figures.style import COLORS, INK, figure, legend
+from reporting.figures.style import COLORS, INK, figure, split_label
 
 SplitEvidence = Mapping[str, SegmentationEvidence]
 CURVE_BINS = np.arange(80, 177)
@@ -36,52 +36,53 @@ def segmentation_figures(evidence: SplitEvidence) -> dict[str, str]:
         lambda axes: _draw_reliability(axes, evidence)
     )
     return found | {
-        "Dice of single images": figure(lambda axes: _draw_dice_histogram(axes, evidence))
+        "Dice of single images at the decision rule": figure(
+            lambda axes: _draw_dice_histogram(axes, evidence)
+        )
     }
 
 
 def mean_dice_curve(
-    seen: SegmentationEvidence, channel: int, bytes_: np.ndarray = CURVE_BINS
+    evidence: SegmentationEvidence, channel: int, bytes_: np.ndarray = CURVE_BINS
 ) -> np.ndarray:
     """Return one class's mean Dice at thresholds `bytes_`, without the rule's min_area."""
-    few = image_chunks(len(seen))
-    return sum(dice(pixel_counts(seen.counts[part, channel], bytes_)).sum(0) for part in few) / max(
-        1, len(seen)
-    )
+    chunks = image_chunks(len(evidence))
+    return sum(
+        dice(pixel_counts(evidence.counts[part, channel], bytes_)).sum(0) for part in chunks
+    ) / max(1, len(evidence))
 
 
 def draw_dice_curve(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
     """Plot one class's mean Dice against the threshold, a curve per split, and mark the rule."""
-    for split, seen in evidence.items():
+    for split, split_evidence in evidence.items():
         axes.plot(
             bin_probability(CURVE_BINS),
-            mean_dice_curve(seen, channel),
+            mean_dice_curve(split_evidence, channel),
             color=COLORS[split],
-            label=split,
+            label=split_label(split),
         )
         axes.axvline(
-            float(bin_probability(seen.rule[0, channel, 2])),
+            float(bin_probability(split_evidence.rule[0, channel, 2])),
             color=COLORS["val"],
             linewidth=0.8,
             linestyle=":",
         )
     axes.set(
-        xlabel="threshold (dotted: chosen on val)",
-        ylabel="mean Dice of images, min area left out",
+        xlabel="probability threshold (dotted: chosen on val)",
+        ylabel="mean Dice over images",
         xlim=(0, 1),
         ylim=(0, 1),
     )
-    legend(axes, "lower center")
 
 
 def _dice_per_threshold(axes: Axes, evidence: SplitEvidence) -> None:
     """Plot the mean over classes in bold and each class thin."""
-    for split, seen in evidence.items():
-        curves = [mean_dice_curve(seen, c) for c in range(len(seen.classes))]
-        for of_class in curves:
+    for split, split_evidence in evidence.items():
+        curves = [mean_dice_curve(split_evidence, c) for c in range(len(split_evidence.classes))]
+        for class_curve in curves:
             axes.plot(
                 bin_probability(CURVE_BINS),
-                of_class,
+                class_curve,
                 color=COLORS[split],
                 linewidth=0.7,
                 alpha=0.45,
@@ -91,15 +92,14 @@ def _dice_per_threshold(axes: Axes, evidence: SplitEvidence) -> None:
             np.mean(curves, axis=0),
             color=COLORS[split],
             linewidth=2.4,
-            label=f"{split}, mean of classes",
+            label=f"{split_label(split)}, mean of classes",
         )
     axes.set(
-        xlabel="threshold (thin: single classes)",
-        ylabel="mean Dice of images",
+        xlabel="probability threshold (thin lines: single classes)",
+        ylabel="mean Dice over images",
         xlim=(0, 1),
         ylim=(0, 1),
     )
-    legend(axes, "best")
 
 
 def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> None:
@@ -108,9 +108,9 @@ def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> 
     A dot marks the threshold of val's best F1 on each curve, a ring the rule in force.
     """
     byte = best_f1_bin(evidence["val"], channel) if "val" in evidence else None
-    for split, seen in evidence.items():
-        points, colour = pixel_pr_curve(seen, channel), COLORS[split]
-        words = split.replace("_", " ")
+    for split, split_evidence in evidence.items():
+        points, colour = pixel_pr_curve(split_evidence, channel), COLORS[split]
+        words = split_label(split)
         if byte is not None and np.isfinite(points.f1[byte]):
             axes.plot(
                 points.recall[byte],
@@ -124,50 +124,53 @@ def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> 
         some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
         axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
         ring, style = (
-            at_operating_point(seen, channel),
+            at_operating_point(split_evidence, channel),
             {"color": colour, "fillstyle": "none", "markersize": 9},
         )
         axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
     axes.set(
-        xlabel="recall (dot: best F1 of val)",
-        ylabel="precision (ring: at the rule)",
+        xlabel="recall of pixels (dot: best F1 on val, ring: rule)",
+        ylabel="precision of pixels",
         xlim=(0, 1.02),
         ylim=(0, 1.02),
     )
-    legend(axes, "best")
 
 
 def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
     probability = bin_probability(np.arange(N_BINS) + 0.5)
     bins = np.minimum((probability * 10).astype(int), 9)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
-    for split, seen in evidence.items():
-        rest, lesion = seen.counts.sum((0, 1)).astype(np.float64)
+    for split, split_evidence in evidence.items():
+        rest, lesion = split_evidence.counts.sum((0, 1)).astype(np.float64)
         total = np.bincount(bins, rest + lesion, 10)
-        stated = np.bincount(bins, (rest + lesion) * probability, 10)
+        predicted = np.bincount(bins, (rest + lesion) * probability, 10)
         true = np.bincount(bins, lesion, 10)
         some = total > 0
         axes.plot(
-            stated[some] / total[some],
+            predicted[some] / total[some],
             true[some] / total[some],
             "o-",
             color=COLORS[split],
             markersize=4,
-            label=split,
+            label=split_label(split),
         )
-    axes.set(xlabel="stated probability", ylabel="share that is lesion", xlim=(0, 1), ylim=(0, 1))
-    legend(axes, "upper left")
+    axes.set(
+        xlabel="predicted probability of a pixel",
+        ylabel="fraction of pixels in a lesion",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
 
 
 def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     edges = np.linspace(0, 1, 21).tolist()
-    for split, seen in evidence.items():
-        decided = [seen.decision(c) for c in range(len(seen.classes))]
-        there: Any = [
+    for split, split_evidence in evidence.items():
+        decided = [split_evidence.decision(c) for c in range(len(split_evidence.classes))]
+        relevant: Any = [
             d.positive | d.predicted if len(decided) > 1 else slice(None) for d in decided
         ]
         values = np.concatenate(
-            [dice(d.pixels)[kept] for d, kept in zip(decided, there, strict=True)]
+            [dice(d.pixels)[kept] for d, kept in zip(decided, relevant, strict=True)]
         )
         axes.hist(
             values,
@@ -175,12 +178,15 @@ def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
             histtype="stepfilled",
             alpha=0.35,
             color=COLORS[split],
-            label=f"{split} (n={len(values)})",
+            label=f"{split_label(split)} (n={len(values)})",
         )
         axes.hist(values, edges, histtype="step", color=COLORS[split])
-    several = " (classes there or said)" if len(next(iter(evidence.values())).classes) > 1 else ""
-    axes.set(xlabel=f"Dice at the rule{several}", ylabel="images", xlim=(0, 1))
-    legend(axes, "upper center")
+    several = (
+        " (classes in truth or prediction)"
+        if len(next(iter(evidence.values())).classes) > 1
+        else ""
+    )
+    axes.set(xlabel=f"Dice of an image{several}", ylabel="number of images", xlim=(0, 1))
 
 
 DrawPanel = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
@@ -197,7 +203,8 @@ def segmentation_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[st
     }
     return {
         title: {
-            name: figure(_draw_small(draw, evidence, c), 2.2, 1.9) for c, name in enumerate(classes)
+            name: figure(_draw_small(draw, evidence, c), 2.2, 1.9, legend=False)
+            for c, name in enumerate(classes)
         }
         for title, draw in draws.items()
     }
@@ -206,11 +213,9 @@ def segmentation_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[st
 def _draw_small(
     draw: DrawPanel, evidence: Mapping[str, SegmentationEvidence], channel: int
 ) -> Callable[[Axes], None]:
-    def drawn(axes: Axes) -> None:
+    def draw_panel(axes: Axes) -> None:
+        """Draw one class without axis labels, which the page writes once."""
         draw(axes, evidence, channel)
         axes.set(xlabel="", ylabel="", xticks=np.linspace(0, 1, 3), yticks=np.linspace(0, 1, 3))
-        found = axes.get_legend()
-        if found is not None:
-            found.remove()
 
-    return drawn
+    return draw_panel

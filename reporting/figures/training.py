@@ -8,12 +8,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from reporting.figures.style import COLORS, INK, PALETTE, figure, legend, legend_below, line_style
+from reporting.figures.style import (
+    COLORS,
+    INK,
+    PALETTE,
+    figure,
+    is_flat,
+    line_style,
+)
 from reporting.run_folder import RunFolder
 from reporting.tables import format_stage
 
 IMAGES, POSITIVE = "sampling/images", "sampling/positive_fraction"
-# columns of the table of stages; all else are other settings
 
 
 def read_stages(run: RunFolder) -> list[dict[str, Any]]:
@@ -105,11 +111,11 @@ def _enough_strata(names: Sequence[str]) -> bool:
 
 Stages = Sequence[dict[str, Any]]
 LOSSES = ("train/loss", "val/loss")
-SECOND_CURVE_COLOR = PALETTE[3]  # of a score that is not monitored
+SECOND_CURVE_COLOR = PALETTE[3]  # color of a score that is not monitored
 
 
 def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) -> dict[str, str]:
-    """Return title -> SVG; empty if nothing was trained.
+    """Return title -> SVG; a figure whose curves are all constant is left out.
 
     Args:
         run_dir: Run folder with metrics.csv.
@@ -126,13 +132,13 @@ def training_figures(run_dir: Path, monitor: str, score: str, stages: Stages) ->
     wanted = {name: curve for name, curve in wanted.items() if len(curve)}
     found = (
         {"Learning curves": figure(lambda axes: learning_curves(axes, wanted, monitor, stages))}
-        if wanted
+        if any(not is_flat(curve) for curve in wanted.values())
         else {}
     )
     shares = {name: table[name].dropna() for name in stratum_curves(table)}
     return found | (
-        {"What was drawn": figure(lambda axes: sampled_fractions(axes, shares, stages))}
-        if shares
+        {"Sampled images": figure(lambda axes: sampled_fractions(axes, shares, stages))}
+        if any(not is_flat(curve) for curve in shares.values())
         else {}
     )
 
@@ -161,13 +167,11 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
             markersize=2.5,
             label=words,
         )
-    axes.set_ylabel("loss (dashed)")
+    axes.set_ylabel("loss (dashed lines)")
     axes.set_ylim(bottom=0)
     ends = [end for name in scores for end in (wanted[name].min(), wanted[name].max())]
     words = (
-        f"{scores[0]} at the rule of its epoch"
-        if len(scores) == 1
-        else "scores of val at the rule of their epoch"
+        f"{scores[0]} (rule of its epoch)" if len(scores) == 1 else "scores (rule of their epoch)"
     )
     right.set(ylabel=words, ylim=(min(0, *ends), max(1, *ends)) if ends else (0, 1))
     right.spines["right"].set_visible(True)
@@ -181,14 +185,11 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
             "color": COLORS["test"],
             "fillstyle": "none",
             "markersize": 8,
-            "label": "best of its stage",
+            "label": "best epoch of its stage",
         }
         (axes if monitor in LOSSES else right).plot(
             [epoch + 1 for epoch in best], wanted[monitor][best], "o", **ring
         )
-    lines = [*axes.get_lines(), *right.get_lines()]
-    # no place within is free of the curves of both axes
-    legend_below(axes, lines, [str(line.get_label()) for line in lines], columns=2)
     _draw_over_epochs(axes, stages)
 
 
@@ -208,8 +209,7 @@ def sampled_fractions(axes: Axes, shares: dict[str, Any], stages: Stages) -> Non
             label=words,
             **style,
         )
-    axes.set(ylabel="share of the images drawn", ylim=(0, 1.02))
-    legend(axes, "best")
+    axes.set(ylabel="share of the sampled images", ylim=(0, 1.02))
     _draw_over_epochs(axes, stages)
 
 
@@ -219,14 +219,12 @@ def _draw_over_epochs(axes: Axes, stages: Stages) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left, right = axes.get_xlim()
     starts = [stage["first_epoch"] + 0.5 for stage in stages[1:]]  # between two epochs
-    late = (
-        sum(starts) > len(starts) * (left + right) / 2
-    )  # then the words stand left of their line, else right of it
+    # labels of late stages are left of their line, those of early ones right of it
+    late = sum(starts) > len(starts) * (left + right) / 2
     marks = list(zip(starts, map(format_stage, stages[1:]), strict=True))
     at = axes.get_xaxis_transform()
-    for row, (start, words) in enumerate(
-        marks if late else reversed(marks)
-    ):  # in this order no line crosses the words of another
+    # in this order no line crosses the label of another
+    for row, (start, words) in enumerate(marks if late else reversed(marks)):
         height = 1.03 + 0.065 * row
         axes.plot(
             [start, start],

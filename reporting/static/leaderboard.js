@@ -1,9 +1,9 @@
-// Sorts a table by the head that is clicked, and shows only the runs that hold the words of the filter.
+// Sorts a table by the column whose heading is clicked, and filters the runs by words.
 "use strict";
 const tables = [...document.querySelectorAll("table.board")];
 
 function compare(a, b, direction) {
-  if (a === "" || b === "") return (a === "") - (b === "");  // what has no value stands last, either way
+  if (a === "" || b === "") return (a === "") - (b === "");  // missing values come last in both directions
   const numbers = [Number(a), Number(b)];
   return direction * (numbers.some(Number.isNaN) ? a.localeCompare(b, "en", { numeric: true }) : numbers[0] - numbers[1]);
 }
@@ -25,7 +25,7 @@ for (const table of tables) {
 
 const filter = document.querySelector(".filter input");
 if (filter) {
-  const said = document.querySelector(".filter [role=status]");
+  const status = document.querySelector(".filter [role=status]");
   const rows = tables.flatMap((table) => [...table.tBodies[0].rows]).map((row) => [row, row.textContent.toLowerCase()]);
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -35,6 +35,6 @@ if (filter) {
       shown += !row.hidden;
     }
     for (const table of tables) table.closest("section").hidden = [...table.tBodies[0].rows].every((row) => row.hidden);
-    said.textContent = words.length ? `${shown} of ${rows.length} runs` : "";
+    status.textContent = words.length ? `${shown} of ${rows.length} runs` : "";
   });
 }

@@ -93,8 +93,8 @@ def fit(
     report = {
         "title": "drawn",
         "kind": "label",
-        "heads": val.headline_metrics,
-        "judged": "test",
+        "headline_metrics": val.headline_metrics,
+        "evaluated_split": "test",
         "scores": scores,
         "config": told,
     }
@@ -107,14 +107,14 @@ def sweep(
     folds: int,
     seeds: list[int],
     failed: tuple[int, ...] = (),
-    arms: tuple[str, ...] = (),
+    variants: tuple[str, ...] = (),
     new_cut: bool = False,
 ) -> Path:
     """Write a multirun over folds, seeds and variants of falling skill; `failed` lists trials."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "multirun.yaml").write_text("")
     number = 0
-    for place, arm in enumerate(arms or ("",)):
+    for place, variant in enumerate(variants or ("",)):
         for fold in range(folds):
             for seed in seeds:
                 own = cut(folds, seed if new_cut else 0) == fold
@@ -122,7 +122,7 @@ def sweep(
                 words = [
                     f"fold={fold}",
                     f"seed={seed}",
-                    *([arm] if arm else []),
+                    *([variant] if variant else []),
                     f"folds={folds}",
                     "experiment=drawn",
                     "+hydra=x",

@@ -75,9 +75,9 @@ def masks(
     for case in [] if folds else kind.select_cases(seen, 3):
         i = ids.tolist().index(case.id)
         cases.append(render_case(case, kind, batch, i, logits[i : i + 1], module, side=32))
-    judged = "out_of_fold" if folds else "test"
+    evaluated_split = "out_of_fold" if folds else "test"
     return Page(
-        _page(folder, seen, cases, [] if folds else module.as_dict(), judged),
+        _page(folder, seen, cases, [] if folds else module.as_dict(), evaluated_split),
         seen,
         logits.numpy(),
         truth.numpy(),
@@ -111,13 +111,16 @@ def _page(
     seen: SegmentationEvidence | ClassificationEvidence,
     cases: list,
     rule: list,
-    judged: str,
+    evaluated_split: str,
 ) -> Path:
     folder.mkdir(parents=True)
     found = build_report(
-        ReportInput(EVIL, folder, {judged: seen}, rule, {}, evaluated_split=judged), DATA
+        ReportInput(
+            EVIL, folder, {evaluated_split: seen}, rule, {}, evaluated_split=evaluated_split
+        ),
+        DATA,
     )
-    return write_page(found, {judged: seen}, cases, folder)
+    return write_page(found, {evaluated_split: seen}, cases, folder)
 
 
 def slide(tab: Any, byte: int) -> None:

@@ -30,7 +30,7 @@ def left(
     val,
     monitor=("val/f1", "max"),
     title="t",
-    judged="test",
+    evaluated_split="test",
     status="finished",
     **settings,
 ):
@@ -56,14 +56,14 @@ def left(
         for name, scores in found.items()
     }
     report = {
-        "schema": 2,
+        "schema": 3,
         "title": title,
-        "judged": judged,
-        "heads": evidence.headline_metrics,
+        "evaluated_split": evaluated_split,
+        "headline_metrics": evidence.headline_metrics,
         "finished": "2026-11-01T10:00:00+00:00",
     }
     report |= {
-        "scores": {"val": on_val, judged: found if judged == "test" else on_val},
+        "scores": {"val": on_val, evaluated_split: found if evaluated_split == "test" else on_val},
         "config": config,
         "commit": "abc+",
     }
@@ -78,7 +78,7 @@ def left(
     run.write_config(OmegaConf.create(config))
     failure = "it broke" if status == "failed" else None
     write_outcome(folder, Outcome(status=status, score=val, failure=failure))
-    run.write_evidence(judged, evidence)
+    run.write_evidence(evaluated_split, evidence)
     return folder
 
 

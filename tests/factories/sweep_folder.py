@@ -45,7 +45,7 @@ def trial(
         }
         report = {
             "title": "t",
-            "heads": list(HEADS),
+            "headline_metrics": list(HEADS),
             "scores": {"val": {"PNEUMONIA": other}, "test": {"PNEUMONIA": other}},
             "parameters": {"trainable": 495177},
         }

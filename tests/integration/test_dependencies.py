@@ -1,4 +1,4 @@
-"""Tests that pyproject.toml names every imported package."""
+"""Tests that pyproject.toml names every imported package, and that CI runs the tests of all."""
 
 import ast
 import re
@@ -8,6 +8,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from tests.factories.optional import import_optional
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))} | {
@@ -57,3 +59,34 @@ def test_every_imported_package_is_a_declared_dependency(part: str) -> None:
         if not {_plain(distribution) for distribution in distributions.get(name, [name])} & declared
     }
     assert missing == {}
+
+
+def test_the_dev_group_has_the_packages_of_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    here = _names(project["dependency-groups"]["dev"]) | _names(project["project"]["dependencies"])
+    extras = project["project"].get("optional-dependencies", {})
+    own = {_plain(project["project"]["name"])}  # an extra that is the sum of others names this
+    missing = {name: _names(packages) - here - own for name, packages in extras.items()}
+    assert not any(missing.values()), missing
+
+
+def test_a_missing_optional_package_fails_in_ci_and_skips_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no_such_package is not installed"):
+        import_optional("no_such_package.part")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="no_such_package is not installed"):
+        import_optional("no_such_package.part")
+
+
+def test_tests_of_optional_packages_ask_for_them_in_one_way() -> None:
+    """Skips of their own would stay silent in CI."""
+    pattern = re.compile(r"importorskip|mark\.skipif|pytest\.skip\(")
+    skipping = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("*.py")
+        if pattern.search(path.read_text(encoding="utf-8")) and path != Path(__file__)
+    }
+    assert skipping == {"tests/factories/optional.py", "tests/unit/conftest.py"}  # and a browser

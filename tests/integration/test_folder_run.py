@@ -12,20 +12,23 @@ from PIL import Image
 
 from datamodules.formats.image_io import read_image
 from tests.conftest import folder_hash, refused
+from tests.factories.finished_run import finish_run
 from tests.integration.test_pneumothorax_run import WORDS, drawn, logits_by_hand, masks_of, rule_of
-from tests.integration.test_preclassify_run import LABELS, trained
+from tests.integration.test_preclassify_run import LABELS
 
 
 @pytest.fixture(scope="module")
 def masks(thorax, tmp_path_factory):
     """A run that learned masks at 96 pixels, though image_size=32."""
-    return trained(tmp_path_factory.mktemp("masks") / "run", thorax, [*WORDS, "do=[fit]"])
+    words = [*WORDS, "do=[fit]", f"datamodule.root={thorax}"]
+    return finish_run(words, tmp_path_factory.mktemp("masks") / "run")
 
 
 @pytest.fixture(scope="module")
 def labels(thorax, tmp_path_factory):
     """A run of two folds that learned labels."""
-    return trained(tmp_path_factory.mktemp("labels") / "run", thorax, LABELS)
+    words = [*LABELS, f"datamodule.root={thorax}"]
+    return finish_run(words, tmp_path_factory.mktemp("labels") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,7 @@ def test_masks_of_a_folder_are_those_of_the_network_at_the_size_it_was_trained_o
     )
 
 
+@pytest.mark.slow
 def test_labels_of_a_folder(labels, folder, cli, tmp_path):
     code, said = cli(*LABELS, *on(folder, labels / "fold0"))
     assert code == 0, said

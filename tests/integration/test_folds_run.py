@@ -22,8 +22,9 @@ from evaluation.rule_search import fit_temperature
 from reporting.commands import ensemble_test_command
 from reporting.fold_runs import load_fold_runs
 from tests.conftest import SMALL, refused
+from tests.factories.finished_run import finish_run
 from tests.factories.fold_runs import NAMES, POOL, TEST, sweep
-from tests.integration.test_preclassify_run import LABELS, trained
+from tests.integration.test_preclassify_run import LABELS
 
 MORE = ["callbacks.report.cases=0", "callbacks.threshold_search.temperature=true"]
 MORE += ["trainer.precision=32-true", "datamodule.batches_per_epoch=3", "module.optimizer.lr=3e-3"]
@@ -33,7 +34,8 @@ WORDS = [*(word for word in LABELS if not word.startswith("folds=")), *MORE]
 @pytest.fixture(scope="module")
 def folds(thorax, tmp_path_factory) -> Path:
     """Two folds as one run."""
-    return trained(tmp_path_factory.mktemp("folds") / "run", thorax, [*WORDS, "folds=2"])
+    words = [*WORDS, "folds=2", f"datamodule.root={thorax}"]
+    return finish_run(words, tmp_path_factory.mktemp("folds") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +61,16 @@ def trials(folds, thorax) -> Path:
 @pytest.fixture(scope="module")
 def together(folds, thorax) -> Path:
     """Both networks on test."""
-    return trained(
-        folds.parent / "together",
-        thorax,
-        [*WORDS, "folds=2", "do=[test,predict]", f"ckpt_path={folds}"],
-    )
+    words = [*WORDS, "folds=2", f"datamodule.root={thorax}"]
+    more = ["do=[test,predict]", f"ckpt_path={folds}"]
+    return finish_run([*words, *more], folds.parent / "together")
 
 
 def report_of(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_of_folds_and_a_multirun_over_them_leave_the_same_numbers(folds, trials):
     one, other = report_of(folds), report_of(trials)
     assert (
@@ -127,7 +128,8 @@ def test_their_rule_is_of_images_that_no_judge_had_seen_and_the_page_says_so(fol
     assert (
         "ensemble of 2 networks" in report["title"]
         and "ule from out-of-fold evidence of single networks" in page
-        and "found on val" not in page
+        and "score on val" not in page
+        and "optimized on val" not in page
     )
     assert not (together / "evidence/val.npz").exists()
 
@@ -146,11 +148,11 @@ BAD = {
         "init_from=",
         "fold=1 seed=1",
     ),
-    "several arms": (
+    "several variants": (
         ["do=[test]", "ckpt_path={folder}"],
-        {"arms": ("m.lr=1", "m.lr=2")},
-        "holds 2 arms (lr=1; lr=2)",
-        "merged/arm0",
+        {"variants": ("m.lr=1", "m.lr=2")},
+        "holds 2 variants (lr=1; lr=2)",
+        "merged/variant0",
     ),
     "several checkpoints of each": (
         ["do=[test]", "ckpt_path={folder}", "average_checkpoints=2"],

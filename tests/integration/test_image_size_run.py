@@ -11,11 +11,12 @@ from tests.conftest import SMALL, refused
 
 WORDS = [word for word in SMALL if not word.startswith("image_size")]
 MAPS = (
-    "callbacks=[checkpoint,threshold_search/segmentation,interrupt,finite_loss,resources,feature_maps,"
+    "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,feature_maps,"
     "predictions,report]"
 )
 
 
+@pytest.mark.slow
 def test_a_tall_canvas_goes_the_whole_way(cli, export, tmp_path):
     words = [
         *WORDS,

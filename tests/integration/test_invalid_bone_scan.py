@@ -140,7 +140,11 @@ BAD_DATA = {
         "datamodule.view",
     ),
     "label absent": (all_normal, "shows abnormal", "another seed"),
-    "few patients": (few, "5 groups cannot make 10 folds", "add more patients"),
+    "few patients": (
+        few,
+        "5 groups cannot be split into train, val and test",
+        "add more patients",
+    ),
     "truncated image": (
         truncated,
         "{root}/wholeBodyPOST/7.jpg cannot be decoded",

@@ -269,7 +269,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_images(cli, export, tmp_pa
         f"datamodule.root={export}",
         "module.optimizer.lr=1e30",
         "trainer.max_epochs=5",
-        "callbacks.finite_loss.check_every_n_steps=2",
+        "callbacks.nonfinite_loss.check_every_n_steps=2",
     )
     assert (
         code == 2

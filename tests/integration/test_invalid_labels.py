@@ -96,7 +96,7 @@ BAD_WORDS = {
         "take ",
     ),
     "search of masks": (
-        ["callbacks=[checkpoint,threshold_search/segmentation,interrupt]"],
+        ["callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown]"],
         "threshold_search is for masks",
         "threshold_search/classification",
     ),

@@ -71,7 +71,7 @@ def test_a_run_leaves_a_page_whose_numbers_follow_from_its_evidence(cli, radiogr
         "Calibration",
         "Confusion",
         "confident false",
-        "stand on two sides of it",
+        "are in more than one split",
     ):
         assert title in html, title
     table = pd.read_csv(tmp_path / "a/metrics.csv")
@@ -153,6 +153,7 @@ def test_an_adapted_run_goes_on_exactly(cli, radiographs, tmp_path):
     ] == []
 
 
+@pytest.mark.slow
 def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora(
     cli, radiographs, tmp_path, capfd
 ):
@@ -199,15 +200,15 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
     )
     assert code == 0, said
     found = json.loads((tmp_path / "both/comparison.json").read_text())
-    arms = {arm["title"]: arm for arm in found["arms"]}
+    variants = {variant["title"]: variant for variant in found["variants"]}
     assert (
-        set(arms) == {"lora_pneumonia", "linear_probe_pneumonia"}
-        and arms["linear_probe_pneumonia"]["parameters"]["trainable"] == 1281
+        set(variants) == {"lora_pneumonia", "linear_probe_pneumonia"}
+        and variants["linear_probe_pneumonia"]["parameters"]["trainable"] == 1281
     )
-    auc = {name: arm["test"]["auc"] for name, arm in arms.items()}
-    gap = found["arms"][1]["differences"]["auc"]
+    auc = {name: variant["test"]["auc"] for name, variant in variants.items()}
+    gap = found["variants"][1]["differences"]["auc"]
     assert gap["value"] == pytest.approx(
-        auc[found["arms"][1]["title"]] - auc[found["arms"][0]["title"]]
+        auc[found["variants"][1]["title"]] - auc[found["variants"][0]["title"]]
     )
     assert "pretrain_chest" in (tmp_path / "both/comparison.html").read_text()
 
@@ -226,18 +227,19 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
         more[0],
         folder=tmp_path / "wrong",
     )
-    assert code == 2 and "were judged on different images" in said
+    assert code == 2 and "were evaluated on different images" in said
 
 
+@pytest.mark.slow
 def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 
-    def shorter(cfg):
+    def shorter(cfg, *arguments, **named):
         cfg.trainer.max_epochs, made[len(made) :] = 1, [cfg.title]
         cfg.datamodule.phantom.update(
             {"patients": 40} if "pneumonia" in cfg.title else {"train": 16, "val": 12, "test": 12}
         )
-        return own(cfg)
+        return own(cfg, *arguments, **named)
 
     monkeypatch.setattr(runner, "run_experiment", shorter)
     runs = f"paths.runs='{tmp_path / 'runs, (1)'}'"
@@ -316,6 +318,7 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_table_ranked_by_val(radiographs, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MEDICAL_CACHE", str(tmp_path / "cache"))
     words = [

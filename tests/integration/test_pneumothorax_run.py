@@ -1,7 +1,6 @@
 """Tests of pneumothorax from the command line: predictions, ensembles and mirrored views."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch.nn import functional as F
 
-import run
 from datamodules.formats.image_io import read_image
 from datamodules.formats.rle import decode_rle, decode_siim
 from datamodules.loading.letterbox import Letterbox
@@ -19,9 +17,10 @@ from datamodules.pneumothorax import read_siim_csv
 from evaluation.evidence import read_evidence
 from lightning_modules.instantiation import instantiate_config
 from tests.conftest import SMALL_PNX, refused
+from tests.factories.finished_run import finish_run
 
 CALLBACKS = (
-    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,finite_loss,predictions,"
+    "callbacks=[checkpoint,curriculum,threshold_search/segmentation,sampling_monitor,nonfinite_loss,predictions,"
     "report]"
 )
 WORDS = [
@@ -43,22 +42,8 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.fixture(scope="module")
 def trained(thorax, tmp_path_factory):
     """A run at 96 pixels that was fitted, tested and predicted with in one go."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDICAL_CACHE", str(folder.parent / "cache"))
-        patch.setattr(
-            sys,
-            "argv",
-            [
-                "run.py",
-                *WORDS,
-                f"datamodule.root={thorax}",
-                "do=[fit,test,predict]",
-                f"hydra.run.dir={folder}",
-            ],
-        )
-        run.main()
-    return folder
+    words = [*WORDS, f"datamodule.root={thorax}", "do=[fit,test,predict]"]
+    return finish_run(words, tmp_path_factory.mktemp("trained") / "run")
 
 
 def masks_of(folder: Path) -> dict[str, np.ndarray]:
@@ -180,7 +165,12 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
 
 
 @pytest.mark.parametrize(
-    "words", [["tta=hflip"], ["average_checkpoints=2"], ["tta=hflip", "average_checkpoints=2"]]
+    "words",
+    [
+        pytest.param(["tta=hflip"], marks=pytest.mark.slow),
+        pytest.param(["average_checkpoints=2"], marks=pytest.mark.slow),
+        ["tta=hflip", "average_checkpoints=2"],
+    ],
 )
 def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(
     words, trained, thorax, cli, tmp_path

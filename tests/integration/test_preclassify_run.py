@@ -3,19 +3,20 @@
 Every probability comes from a network that had not seen the image; segmenters use them.
 """
 
-import sys
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import run
 from datamodules.pneumothorax import read_siim_csv
 from engine import runner
 from evaluation.evidence import read_evidence
 from lightning_modules.base import SupervisedModule
 from tests.conftest import SMALL_PNX, refused
+from tests.factories.finished_run import finish_run
 
 LABELS = [
     "experiment=preclassify_pnx",
@@ -25,7 +26,7 @@ LABELS = [
     "datamodule.cache_size=null",
     "module.net={architecture:resnet18,weights:null}",
     "trainer.max_epochs=1",
-    "callbacks=[checkpoint,threshold_search/classification,class_probabilities,sampling_monitor,finite_loss,predictions,report]",
+    "callbacks=[checkpoint,threshold_search/classification,class_probabilities,sampling_monitor,nonfinite_loss,predictions,report]",
     *SMALL_PNX[-3:-1],
 ]
 SMALL_CONSUMER = [
@@ -40,21 +41,11 @@ ONE = [
 ]
 
 
-def trained(folder: Path, root: Path, words: list[str]) -> Path:
-    """A finished run for the tests of a module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MEDICAL_CACHE", str(folder.parent / "cache"))
-        patch.setattr(
-            sys, "argv", ["run.py", *words, f"datamodule.root={root}", f"hydra.run.dir={folder}"]
-        )
-        run.main()
-    return folder
-
-
 @pytest.fixture(scope="module")
 def labels(thorax, tmp_path_factory):
     """A run of two folds."""
-    return trained(tmp_path_factory.mktemp("labels") / "run", thorax, LABELS)
+    words = [*LABELS, f"datamodule.root={thorax}"]
+    return finish_run(words, tmp_path_factory.mktemp("labels") / "run")
 
 
 def judged(file: Path) -> pd.Series:
@@ -149,14 +140,15 @@ def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_
     refused(code, said, steps, "no finished run of preclassify_pnx on real data", "make one first")
 
 
+@pytest.mark.slow
 def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, monkeypatch):
     made, own = [], runner.run_experiment
 
-    def shorter(cfg):
+    def shorter(cfg, *arguments, **named):
         made.append(cfg.title)
         if "preclassify" in cfg.title:
             cfg.trainer.max_epochs, cfg.image_size = 1, 32
-        return own(cfg)
+        return own(cfg, *arguments, **named)
 
     monkeypatch.setattr(runner, "run_experiment", shorter)
     words = [
@@ -175,6 +167,10 @@ def test_a_demo_makes_the_missing_run_on_the_same_split_first(cli, tmp_path, mon
     ]
     code, said = cli(*words, *more)
     assert code == 0 and "needs a run of preclassify_pnx" in said, said
+    (seconds,) = re.findall(r"preclassify_pnx took (\d+) s; curriculum_pnx starts now", said)
+    (folder,) = (tmp_path / "runs/preclassify_pnx").iterdir()
+    assert f"made first     preclassify_pnx in {seconds} s ({folder})" in " ".join(said.split("\n"))
+    assert int(seconds) >= json.loads((folder / "outcome.json").read_text())["seconds"] - 1
     assert made == [
         "preclassify_pnx, fold 0 of 2",
         "preclassify_pnx, fold 1 of 2",

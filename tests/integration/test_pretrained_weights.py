@@ -20,6 +20,7 @@ def read_scores(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())["scores"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_tested_and_trained_on_without_its_pretrained_weights(
     cli, export, tmp_path
 ):
@@ -37,6 +38,7 @@ def test_a_checkpoint_is_tested_and_trained_on_without_its_pretrained_weights(
         assert code == 0, said
 
 
+@pytest.mark.slow
 def test_a_network_that_is_built_for_one_size_is_tested_at_the_size_of_its_run(
     cli, radiographs, tmp_path
 ):

@@ -35,7 +35,7 @@ WORDS = [
     "datamodule.eval_batch_size=4",
     "datamodule.batches_per_epoch=4",
     "datamodule.seed=0",
-    "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,interrupt,finite_loss,resources,report]",
+    "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,graceful_shutdown,nonfinite_loss,resources,report]",
 ]
 
 
@@ -92,6 +92,7 @@ def test_all_ranks_validate_the_network_that_is_saved(words, tmp_path):
     assert in_fit == of_checkpoint
 
 
+@pytest.mark.slow
 def test_a_run_of_two_ranks_that_was_stopped_goes_on_alone_with_the_same_samples(
     alone, words, tmp_path
 ):
@@ -111,6 +112,7 @@ def test_a_run_of_two_ranks_that_was_stopped_goes_on_alone_with_the_same_samples
     assert rest["train/loss"][1] == pytest.approx(one["train/loss"][1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the_same_weights(
     words, tmp_path
 ):
@@ -139,6 +141,7 @@ def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the
     assert [process.exitcode for process in processes] == [130, 130]
     steps = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert 12 <= steps < 24
+    assert f"stopped after step {steps};" in (tmp_path / "cut_logs/rank0.log").read_text()
     ranks(2, words, folder)
     whole, rest = (
         torch.load(path / "checkpoints/last.ckpt", weights_only=True)
@@ -165,6 +168,7 @@ def keep_images(root, split, number):
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [1, 3])
 def test_two_ranks_evaluate_three_images_and_refuse_to_share_one(images, export, tmp_path):
     root = tmp_path / "data"
@@ -186,6 +190,7 @@ def test_two_ranks_evaluate_three_images_and_refuse_to_share_one(images, export,
         assert "val has 1 image for 2 processes (trainer.devices=2)" in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_curriculum_on_two_ranks_keeps_every_stages_length_and_rate_and_writes_once(
     thorax, tmp_path
 ):

@@ -16,6 +16,7 @@ from callbacks.resource_monitor import ResourceMonitor
 from lightning_modules.base import SupervisedModule
 from lightning_modules.optim import apply_hyperparameters
 from tests.conftest import SMALL
+from tests.factories.finished_run import finish_run
 
 EPOCHS = ["do=[fit]", "datamodule.batches_per_epoch=3"]
 
@@ -26,21 +27,16 @@ def fit(cli, folder: Path, root: Path, *words: str) -> str:
     return said
 
 
-@pytest.fixture
-def started(cli, export, tmp_path) -> Path:
-    """A run of two epochs at a learning rate of 1e-2, whose plateau may last for two epochs."""
-    fit(
-        cli,
-        tmp_path / "a",
-        export,
-        "module.optimizer.lr=1e-2",
-        "module.scheduler.patience=2",
-        "trainer.max_epochs=2",
-    )
-    return tmp_path / "a"
-
-
 SAME = ["module.optimizer.lr=1e-2", "module.scheduler.patience=2"]
+
+
+@pytest.fixture(scope="module")
+def started(export, tmp_path_factory) -> Path:
+    """A run of two epochs at a learning rate of 1e-2, whose plateau may last for two epochs."""
+    words = [*SMALL, f"datamodule.root={export}", *EPOCHS, *SAME, "trainer.max_epochs=2"]
+    return finish_run(words, tmp_path_factory.mktemp("started") / "run")
+
+
 CHANGED = {
     "another rate": (
         ["module.optimizer.lr=3e-3", SAME[1]],
@@ -134,7 +130,7 @@ def test_a_schedule_that_spans_the_fit_must_span_the_same_steps(cli, steps, expo
     assert (
         code == 2
         and not steps
-        and "steps of the schedule=6, but this run has steps of the schedule=12; set trainer"
+        and "steps of the schedule=6, but this run has steps of the schedule=12; set trainer."
         in said
     ), said
     code, said = cli(
@@ -225,7 +221,7 @@ def test_what_does_not_fit_the_stored_state_cannot_be_applied(
 
 
 def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
-    callbacks = "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,finite_loss]"
+    callbacks = "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,nonfinite_loss]"
     words = [*SMALL, f"datamodule.root={export}", *EPOCHS, callbacks]
     code, said = cli(
         *words, "trainer.max_epochs=1", "callbacks.early_stopping.patience=9", folder=tmp_path / "a"
@@ -348,9 +344,9 @@ def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, s
 def test_a_checkpoint_that_records_no_settings_is_not_gone_on_with(
     cli, steps, export, started, tmp_path
 ):
-    path = started / "checkpoints/last.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = torch.load(started / "checkpoints/last.ckpt", weights_only=True)
     del checkpoint["settings"]
+    path = tmp_path / "old.ckpt"
     torch.save(checkpoint, path)
     steps.clear()
     code, said = cli(

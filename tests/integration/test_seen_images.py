@@ -12,19 +12,23 @@ import torch
 
 from lightning_modules.training_record import RECORD_KEY
 from tests.conftest import SMALL, SMALL_LABELS
+from tests.factories.finished_run import finish_run
 
 FIT = ["trainer.max_epochs=1", "datamodule.batches_per_epoch=2"]
 
 
-@pytest.fixture
-def trained(cli, radiographs, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def trained(radiographs, tmp_path_factory) -> Path:
     """A run whose split was drawn with datamodule.seed=1."""
-    folder = tmp_path / "trained"
-    code, said = cli(
-        *SMALL_LABELS, f"datamodule.root={radiographs}", "datamodule.seed=1", *FIT, folder=folder
-    )
-    assert code == 0, said
-    return folder
+    words = [*SMALL_LABELS, f"datamodule.root={radiographs}", "datamodule.seed=1", *FIT]
+    return finish_run(words, tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="module")
+def fitted(export, tmp_path_factory) -> Path:
+    """A run that learned masks and was not tested."""
+    words = [*SMALL, f"datamodule.root={export}", *FIT, "do=[fit]"]
+    return finish_run(words, tmp_path_factory.mktemp("fitted") / "run")
 
 
 def _again(cli, root, trained, *words, folder):
@@ -185,13 +189,10 @@ def test_weights_that_a_training_starts_from_are_remembered(
     assert code == 2 and "test images were trained on" in said
 
 
-def test_images_that_folds_are_tested_on_count_too(cli, steps, export, tmp_path):
+def test_images_that_folds_are_tested_on_count_too(cli, steps, export, fitted, tmp_path):
     words = [*SMALL, f"datamodule.root={export}", *FIT]
-    code, said = cli(*words, "do=[fit]", folder=tmp_path / "a")
-    assert code == 0, said
-    steps.clear()
     code, said = cli(
-        *words, f"init_from={tmp_path / 'a'}", "folds=2", folder=tmp_path / "b"
+        *words, f"init_from={fitted}", "folds=2", folder=tmp_path / "b"
     )  # every fold's val was seen
     assert (
         code == 2
@@ -200,6 +201,7 @@ def test_images_that_folds_are_tested_on_count_too(cli, steps, export, tmp_path)
     ), said
 
 
+@pytest.mark.slow
 def test_one_fold_goes_on_from_its_own_checkpoint(cli, export, tmp_path):
     words = [
         *SMALL,
@@ -245,17 +247,17 @@ def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(
 def test_a_checkpoint_without_a_record_is_tested_only_where_leaks_are_allowed(
     cli, steps, radiographs, trained, tmp_path
 ):
-    path = trained / "checkpoints/best.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     del checkpoint[RECORD_KEY]
+    path = tmp_path / "old.ckpt"
     torch.save(checkpoint, path)
     steps.clear()
-    code, said = _again(cli, radiographs, trained, "datamodule.seed=1", folder=tmp_path / "b")
+    code, said = _again(cli, radiographs, path, "datamodule.seed=1", folder=tmp_path / "b")
     assert code == 2 and "does not record which images it was trained on" in said and not steps
     code, said = _again(
         cli,
         radiographs,
-        trained,
+        path,
         "datamodule.seed=1",
         "datamodule.allow_leaks=true",
         folder=tmp_path / "c",
@@ -303,13 +305,11 @@ def folder_of_images(export, tmp_path) -> Path:
 
 @pytest.mark.parametrize("case", OTHER)
 def test_test_and_predict_refuse_what_means_something_else(
-    case, cli, steps, export, folder_of_images, tmp_path
+    case, cli, steps, fitted, folder_of_images, tmp_path
 ):
     """A changed setting alone is refused, though the network's numbers are the same."""
-    code, said = cli(*SMALL, f"datamodule.root={export}", *FIT, "do=[fit]", folder=tmp_path / "a")
-    assert code == 0, said
-    path = tmp_path / "a/checkpoints/best.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
+    checkpoint = torch.load(fitted / "checkpoints/best.ckpt", weights_only=True)
+    path = tmp_path / "changed.ckpt"
     checkpoint[RECORD_KEY]["classes"] = (
         ["lesion"] if case == "another class" else checkpoint[RECORD_KEY]["classes"]
     )
@@ -395,7 +395,7 @@ def test_the_trained_size_is_used_unless_another_one_is_given(cli, export, tmp_p
 
 
 def test_the_summary_names_the_size_that_is_tested_and_the_trained_one(
-    cli, export, tmp_path, monkeypatch
+    cli, export, fitted, tmp_path, monkeypatch
 ):
     from engine import run_summary
 
@@ -405,8 +405,6 @@ def test_the_summary_names_the_size_that_is_tested_and_the_trained_one(
         "print",
         lambda self, *parts, **more: said.append(" ".join(map(str, parts))),
     )
-    code, error = cli(*SMALL, f"datamodule.root={export}", *FIT, "do=[fit]", folder=tmp_path / "a")
-    assert code == 0, error
     words = [word for word in SMALL if not word.startswith("image_size")]
     for more, sentence in (
         ([], "images of 64 px"),
@@ -418,7 +416,7 @@ def test_the_summary_names_the_size_that_is_tested_and_the_trained_one(
             *more,
             f"datamodule.root={export}",
             "do=[test]",
-            f"ckpt_path={tmp_path / 'a'}",
+            f"ckpt_path={fitted}",
             folder=tmp_path / "b",
         )
         assert code == 0, error

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from tests.factories.optional import import_optional
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Of the system; none is downloaded."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed; take the dev group"
-    )
+    playwright = import_optional("playwright.sync_api")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"no browser is installed; the tests of the page need {' or '.join(NAMES)}")

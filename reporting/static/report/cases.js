@@ -1,4 +1,4 @@
-// The cases: their order, which are shown, their live overlays and what is said below them.
+// The cases: their order, which are shown, their live overlays and the text below them.
 const figures = [...document.querySelectorAll("figure[data-case]")];
 const view = { order: 0, all: false };
 const near = new Set(); // figures in or about to come into view
@@ -17,7 +17,7 @@ function words(number) {
   const dice = data.cases[number].dice[channel];
   if (typeof dice === "string") return `${name}Dice ${decimals(series(dice)[state.byte])}`;
   if (typeof dice === "number") return `${name}Dice ${dice.toFixed(4)}`;
-  return `${name}${said(row, channel) ? "false alarm, of which no map is kept" : "not there, not said"}`;
+  return `${name}${predicted(row, channel) ? "false alarm; its map is not stored" : "not in truth, not predicted"}`;
 }
 
 function redraw(figure) {

@@ -1,12 +1,12 @@
-// The table of all images: sorted and filtered here, and only so many rows are drawn as are looked at.
+// The table of all images: sorted and filtered here; rows are added as the user scrolls.
 const PART = 100; // rows that are added at a time
 const { ids, columns, cases: pictureOf } = data.table;
 const sorted = { column: null, down: false };
 let listed = []; // the rows that the filter leaves, in their order
 const OUTCOME = columns.length;
-const heads = ["id", ...columns.map(({ title }) => title), ...(data.of.length ? [data.kind === "mask" ? "image-level outcome" : "outcome"] : [])];
+const titles = ["id", ...columns.map(({ title }) => title), ...(data.of.length ? [data.kind === "mask" ? "outcome per image" : "outcome"] : [])];
 
-/** What column `k` says of an image; column -1 is its name. */
+/** The value of an image in column `k`; column -1 is its name. */
 function cell(row, k) {
   if (k < 0) return ids[row];
   if (k === OUTCOME) return outcome(row, state.channel);
@@ -14,14 +14,14 @@ function cell(row, k) {
 }
 
 function matches(row, asked) {
-  return heads.some((_, place) => {
+  return titles.some((_, place) => {
     const found = cell(row, place - 1);
     return typeof found === "string" && found.toLowerCase().includes(asked);
   });
 }
 
 function compared(a, b) {
-  if (a === null || b === null) return (a === null) - (b === null); // what is no number stands behind all numbers
+  if (a === null || b === null) return (a === null) - (b === null); // missing values come last
   return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
 }
 
@@ -37,7 +37,7 @@ function listRows() {
 
 function line(row) {
   const found = document.createElement("tr");
-  heads.forEach((_, place) => {
+  titles.forEach((_, place) => {
     const value = cell(row, place - 1);
     const at = found.insertCell();
     if (place === 0 && pictureOf[row] !== null) {
@@ -72,11 +72,11 @@ function showRows() {
   const asks = byId("filter").value || sorted.column === OUTCOME || channelListed !== state.channel;
   channelListed = state.channel;
   if (asks) return listRows();
-  [...byId("images").querySelector("tbody").rows].forEach((found, k) => (found.lastChild.textContent = cell(listed[k], heads.length - 2)));
+  [...byId("images").querySelector("tbody").rows].forEach((found, k) => (found.lastChild.textContent = cell(listed[k], titles.length - 2)));
 }
 
 const top_ = byId("images").querySelector("thead").insertRow();
-heads.forEach((title, place) => {
+titles.forEach((title, place) => {
   const head = document.createElement("th");
   head.className = typeof cell(0, place - 1) === "string" ? "text" : "";
   const button = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: title });

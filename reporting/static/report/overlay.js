@@ -1,4 +1,4 @@
-// Draws a case: its picture, the true outline and what the prediction is at the threshold in force.
+// Draws a case: its image, the true outline and the prediction at the current threshold.
 const TRUTH = "#3cc846";
 const PREDICTION = "#fa8232";
 const kept = new Map(); // case and class -> a promise of its planes
@@ -9,7 +9,7 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** The byte map and the truth of one class, as `maps` in packed.py wrote them. */
+/** The byte map and the truth of one class, as `encode_mask` in encoding.py packed them. */
 async function readPlanes({ maps, size: [height, width] }, channel) {
   const bytes = await inflate(maps[channel]);
   const [map, bits] = [bytes.subarray(0, height * width), bytes.subarray(height * width)];
@@ -23,10 +23,10 @@ function planes(number, channel) {
   return kept.get(key);
 }
 
-/** From which byte on a pixel is drawn; 256 where the image is said not to show the class. */
-function drawnFrom({ row, drawn }, channel) {
+/** The first byte of predicted pixels; 256 if the class is not predicted in the image. */
+function predictedFrom({ row, first_byte }, channel) {
   const place = placeOf(channel);
-  if (place === RULE) return drawn[channel];
+  if (place === RULE) return first_byte[channel];
   return place < silent[channel][row] ? place : RULE;
 }
 
@@ -80,19 +80,19 @@ function drawClass(context, { map, truth }, from, size, colours) {
   if (shownLayers.truth) stroke(context, (i) => truth[i] > 0, size, colours.truth, 1.6);
 }
 
-/** Draws case `number` on a canvas as it is sized; the classes that have a map here, or the chosen one alone. */
+/** Draws case `number` on a canvas as it is sized; the classes that have a map here, or only the selected class. */
 async function draw(canvas, picture, number) {
   const found = data.cases[number];
   const channels = Object.keys(found.maps ?? {}).map(Number).filter((c) => !byId("alone")?.checked || c === state.channel);
   const turn = (canvas.turn = (canvas.turn ?? 0) + 1);
   const all = await Promise.all([picture.decode(), ...channels.map((c) => planes(number, c))]);
-  if (canvas.turn !== turn) return; // something else was asked for meanwhile
+  if (canvas.turn !== turn) return; // a later call draws this canvas
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   channels.forEach((c, k) => {
     const own = data.colours?.[c];
     const colours = { truth: own ?? TRUTH, prediction: own ?? PREDICTION, opacity: own ? 105 : 75 };
-    drawClass(context, all[k + 1], drawnFrom(found, c), found.size, colours);
+    drawClass(context, all[k + 1], predictedFrom(found, c), found.size, colours);
   });
   canvas.dataset.at = state.byte;
 }

@@ -14,7 +14,7 @@ function quadrant(counts, cell, place) {
 function showNumbers() {
   const { channel, byte } = state;
   for (const { element, score, fixed, shared, c, part, own } of cells) {
-    const found = unpacked[channel][c === "mean" ? "mean" : "values"][score]; // nothing of a score that no threshold changes
+    const found = unpacked[channel][c === "mean" ? "mean" : "values"][score];
     const moved = found && byte !== RULE && !fixed && (c === "mean" || shared || Number(c) === channel);
     if (!moved) element.textContent = own;
     else if (part === "interval") element.textContent = "–";

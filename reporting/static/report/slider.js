@@ -2,13 +2,13 @@
 function showBar() {
   const start = data.of[state.channel];
   const place = state.byte === RULE ? start.byte : state.byte;
-  const words = state.byte === RULE ? `at the rule: ${start.words}` : `${probability(place)}, byte ${place}, away from the rule`;
+  const words = state.byte === RULE ? `at the decision rule: ${start.words}` : `threshold ${probability(place)} (byte ${place} of 255), not the decision rule`;
   for (const slider of document.querySelectorAll("#byte, #zoombyte")) {
     slider.value = place;
     slider.setAttribute("aria-valuetext", words);
   }
   byId("mark").style.setProperty("--at", start.byte);
-  byId("said").textContent = words;
+  byId("position").textContent = words;
   byId("back").disabled = state.byte === RULE;
 }
 

@@ -1,4 +1,4 @@
-// One case enlarged in a dialog, with the threshold, its layers and the way to its neighbours.
+// One case enlarged in a dialog, with the threshold, its layers and the buttons for the next case.
 const zoom = byId("zoom");
 const zoomed = { number: 0, factor: 1 };
 const PAN = 60; // pixels that an arrow moves an enlarged picture
@@ -15,7 +15,7 @@ function showZoom() {
   Object.assign(canvas.style, { width: `${Math.floor(width * fit)}px`, height: `${Math.floor(height * fit)}px` });
   canvas.setAttribute("aria-label", `${data.cases[zoomed.number].id}, enlarged`);
   byId("name").textContent = data.cases[zoomed.number].id;
-  const place = state.byte === RULE ? "at the rule" : `threshold ${probability(state.byte)}`;
+  const place = state.byte === RULE ? "at the decision rule" : `threshold ${probability(state.byte)}`;
   byId("about").textContent = words(zoomed.number) + (data.of.length ? ` · ${place}` : "");
   for (const button of zoom.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", shownLayers[button.dataset.layer]);
   draw(canvas, picture, zoomed.number);
@@ -27,14 +27,14 @@ function openCase(number) {
   showZoom();
 }
 
-/** The neighbour among the cases that are shown; from one that is not, the first. */
+/** The neighbour among the cases that are shown; or the first case if this one is not shown. */
 function step(by) {
   const shown = shownCases();
   const place = shown.indexOf(zoomed.number);
   openCase(shown[place < 0 ? 0 : (place + by + shown.length) % shown.length]);
 }
 
-/** Larger or smaller; what stands in the middle stays there. */
+/** Larger or smaller; the center stays where it is. */
 function enlarge(by) {
   const [stage, canvas] = [byId("stage"), zoom.querySelector("canvas")];
   const box = stage.getBoundingClientRect(), before = canvas.getBoundingClientRect();
@@ -47,7 +47,7 @@ function enlarge(by) {
   stage.scrollBy(x - middle[0], y - middle[1]);
 }
 
-/** Of an enlarged picture arrows move what is seen. */
+/** Arrows move an enlarged image. */
 function pan(x, y, otherwise) {
   if (zoomed.factor > 1) byId("stage").scrollBy(x * PAN, y * PAN);
   else otherwise();

@@ -114,7 +114,7 @@ def test_no_stage_is_cut_short_or_stretched_and_each_starts_from_the_best_before
         assert best["epoch"] == history[number]["best"]["epoch"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_killed_in_the_second_stage_goes_on_as_if_nothing_had_happened(
     workers, cli, thorax, tmp_path, monkeypatch
 ):

@@ -9,7 +9,7 @@ from tests.conftest import SMALL
 from tests.integration.test_ranks import WORDS
 
 STOP = (
-    "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,interrupt,finite_loss,"
+    "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,"
     "resources,report]"
 )
 
@@ -35,8 +35,8 @@ def test_a_run_that_had_stopped_early_stays_so_when_it_is_resumed(cli, export, t
 def test_the_loss_of_averaged_weights_is_weighed_as_that_of_the_others(cli, thorax, tmp_path):
     """An average is kept of every buffer; the weights of classes were one."""
     callbacks = (
-        "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,interrupt,"
-        "finite_loss,resources,report]"
+        "callbacks=[checkpoint,threshold_search/segmentation,sampling_monitor,graceful_shutdown,"
+        "nonfinite_loss,resources,report]"
     )
     words = [
         *[word for word in WORDS if not word.startswith("callbacks=")],

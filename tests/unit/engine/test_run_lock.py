@@ -70,7 +70,7 @@ def holder() -> Iterator[Callable[..., subprocess.Popen]]:
     yield start
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_a_name_is_given_once_however_many_ask_for_it(tmp_path):
@@ -253,12 +253,13 @@ Path({str(sweep / "0" / "outcome.json")!r}).write_text(json.dumps(found))
 os._exit(0)
 """
     holder(sweep / "0", own, more=ending)
-    waiting, lines = _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path), []
-    for line in waiting.stdout:
-        lines.append(line)
-        if "waits for the same trial of an earlier command" in line:
-            (tmp_path / "go").touch()
-    assert waiting.wait(timeout=60) == 0 and "trial 0 finished: 0.2500\n" in lines, "".join(lines)
+    lines = []
+    with _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path) as waiting:
+        for line in waiting.stdout:
+            lines.append(line)
+            if "waits for the same trial of an earlier command" in line:
+                (tmp_path / "go").touch()
+    assert waiting.returncode == 0 and "trial 0 finished: 0.2500\n" in lines, "".join(lines)
 
 
 def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_writes(

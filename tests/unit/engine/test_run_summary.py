@@ -16,6 +16,7 @@ from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.config import EpochConfig
 from datamodules.sampling.epoch_sampler import SamplingPool
 from engine import run_summary
+from engine.run_references import PreparedRun
 from lightning_modules.losses import DiceLoss, FocalLoss, WeightedLoss
 from lightning_modules.normalize import Normalize
 from lightning_modules.optim import plateau
@@ -105,6 +106,14 @@ def test_every_line_is_what_is_counted_by_hand(parts):
         "length": "7 epochs, best by val/dice (max)",
     }
     assert found["machine"].startswith("CPU (") and found["machine"].endswith(", 32-true")
+
+
+def test_what_was_made_first_comes_first_with_its_time(parts, tmp_path):
+    made = PreparedRun("preclassify_pnx", tmp_path / "runs/preclassify_pnx/a", 41.6)
+    found = run_summary.run_summary(*parts, [made])
+    assert list(found)[:2] == ["made first", "train"]
+    assert found["made first"] == f"preclassify_pnx in 42 s ({tmp_path}/runs/preclassify_pnx/a)"
+    assert "made first" not in run_summary.run_summary(*parts)
 
 
 def test_gradients_that_are_gathered_are_told(parts):

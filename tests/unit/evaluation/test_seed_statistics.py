@@ -13,17 +13,19 @@ def auc(evidence) -> float:
 
 
 def test_the_interval_draws_patients_for_all_seeds_at_once_and_seeds_too():
-    arm = [seen(TEST, seed) for seed in (1, 2, 3)]
-    found = seed_statistics(arm, resamples=80)["lesion"]["auc"]
-    weights = np.concatenate(list(bootstrap_weights(arm[0].groups, 80))).astype(int)
+    variant = [seen(TEST, seed) for seed in (1, 2, 3)]
+    found = seed_statistics(variant, resamples=80)["lesion"]["auc"]
+    weights = np.concatenate(list(bootstrap_weights(variant[0].groups, 80))).astype(int)
     picked = np.random.default_rng([0, 0]).integers(3, size=(3, 80))
-    truth = arm[0].labels[:, 0]
+    truth = variant[0].labels[:, 0]
     drawn = []
     for r, w in enumerate(weights):
-        each = [roc_auc_score(np.repeat(truth, w), np.repeat(run.logits[:, 0], w)) for run in arm]
+        each = [
+            roc_auc_score(np.repeat(truth, w), np.repeat(run.logits[:, 0], w)) for run in variant
+        ]
         drawn.append(np.mean([each[seed] for seed in picked[:, r]]))
     assert (found["low"], found["high"]) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
-    assert found["value"] == pytest.approx(np.mean([auc(run) for run in arm])) and found[
+    assert found["value"] == pytest.approx(np.mean([auc(run) for run in variant])) and found[
         "n"
     ] == len(TEST)
 

@@ -90,6 +90,6 @@ def test_the_page_escapes_class_names_and_stands_where_scores_are_undefined(clas
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()
     assert (
         evil not in page
-        and "2 of 9 patients stand on two sides" in page
-        and "1 of its 4 test images" in page
+        and "2 of 9 patients are in more than one split" in page
+        and "1 of 4 test images" in page
     )

@@ -99,16 +99,16 @@ def test_a_comparison_names_its_runs_safely_and_refuses_other_images(tmp_path):
         finished(tmp_path / name, f"<b>{name}</b>", evidence=seen)
     found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "both")
     page = (tmp_path / "both/comparison.html").read_text()
-    assert "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page and len(found["arms"]) == 2
+    assert "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page and len(found["variants"]) == 2
     finished(tmp_path / "c", evidence=two_runs()[0].exclude({"i000"}))
-    with pytest.raises(UserError, match="were judged on different images"):
+    with pytest.raises(UserError, match="were evaluated on different images"):
         compare_runs([str(tmp_path / "a"), str(tmp_path / "c")], tmp_path / "no")
     assert (
-        found["arms"][1]["verdict"]
-        == significance_label(PairedDifference(**found["arms"][1]["differences"]["f1"]))
-        and found["arms"][0]["verdict"] == BEST_ON_VAL
+        found["variants"][1]["verdict"]
+        == significance_label(PairedDifference(**found["variants"][1]["differences"]["f1"]))
+        and found["variants"][0]["verdict"] == BEST_ON_VAL
     )
-    assert found["arms"][1]["verdict"] in page and "ranked by val f1" in page
+    assert found["variants"][1]["verdict"] in page and "ranked by val f1" in page
     with pytest.raises(UserError, match=r"holds no report\.json"):
         compare_runs([str(tmp_path / "a"), str(tmp_path / "both")], tmp_path / "no")
 
@@ -118,12 +118,12 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path):
     finished(tmp_path / "mask", evidence=masks_of(*scene()))
     for runs, wrong in {
         (): "no runs to compare; name their folders with runs=",
-        (a,): "needs two finished runs or more",
-        (a, tmp_path / "b/../a"): "needs two finished runs or more",
+        (a,): "needs at least two finished runs",
+        (a, tmp_path / "b/../a"): "needs at least two finished runs",
         (
             a,
             tmp_path / "mask",
-        ): "labels and .* masks, which no score measures alike; compare runs of one task",
+        ): "labels and .* masks, which have no common score; compare runs of one task",
     }.items():
         (tmp_path / "b").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=wrong):
@@ -152,9 +152,9 @@ def test_arms_of_a_score_that_falls_are_ranked_from_the_least(tmp_path):
         told["scores"]["test"]["c"] |= {"brier": {"value": brier}}
         (run.path / "report.json").write_text(json.dumps(told))
     found = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
-    assert [arm["title"] for arm in found["arms"]] == ["b", "a"]
-    gap = found["arms"][1]["differences"]["brier"]
-    assert gap["low"] > 0 and found["arms"][1]["verdict"] == WORSE
+    assert [variant["title"] for variant in found["variants"]] == ["b", "a"]
+    gap = found["variants"][1]["differences"]["brier"]
+    assert gap["low"] > 0 and found["variants"][1]["verdict"] == WORSE
     assert pd.read_csv(tmp_path / "out/comparison.csv")["val brier"].tolist() == [0.2, 0.3]
 
 

@@ -20,7 +20,12 @@ def test_no_word_or_number_is_cut_short(capfd, monkeypatch):
     scores = {
         "test": {"PNEUMONIA": {"average_precision": scored(0.7089), "f1": scored(float("nan"))}}
     }
-    found = {"judged": "test", "scores": scores, "title": "a [title]", "heads": ["f1"]}
+    found = {
+        "evaluated_split": "test",
+        "scores": scores,
+        "title": "a [title]",
+        "headline_metrics": ["f1"],
+    }
     print_table(
         found
         | {

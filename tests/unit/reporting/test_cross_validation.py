@@ -80,7 +80,7 @@ def test_the_page_leads_with_the_mean_over_seeds_and_holds_every_fit(grid):
     assert report["matrix"]["test"]["of_all"]["mean"] == pytest.approx(np.mean(tests))
     assert (
         report["scores"]["test"]["lesion"]["auc"]["value"] == pytest.approx(np.mean(tests))
-        and report["lacking"] == []
+        and report["missing_fits"] == []
     )
 
 
@@ -98,7 +98,7 @@ def test_folds_of_one_run_and_of_a_multirun_leave_the_same_numbers(tmp_path):
         "folds_mean",
         "folds_sd",
         "confusion",
-        "lacking",
+        "missing_fits",
     )
     assert {name: one[name] for name in same} == {name: other[name] for name in same}
     assert [(row["val"], row["test"]) for row in one["folds"]] == [
@@ -106,7 +106,7 @@ def test_folds_of_one_run_and_of_a_multirun_leave_the_same_numbers(tmp_path):
     ]
 
 
-def test_seeds_alone_are_judged_on_test(tmp_path, capsys):
+def test_seeds_alone_are_evaluated_on_test(tmp_path, capsys):
     (tmp_path / "multirun.yaml").write_text("")
     for seed in (1, 2):
         fit(
@@ -119,7 +119,7 @@ def test_seeds_alone_are_judged_on_test(tmp_path, capsys):
     merge_sweep_runs(tmp_path)
     report = report_of(tmp_path)
     each = [auc(seen(TEST, seed)) for seed in (1, 2)]
-    assert report["judged"] == "test" and report["scores"]["test"]["lesion"]["auc"][
+    assert report["evaluated_split"] == "test" and report["scores"]["test"]["lesion"]["auc"][
         "value"
     ] == pytest.approx(np.mean(each))
     assert [row["scores"]["auc"] for row in report["seeds"]] == pytest.approx(each) and report[
@@ -141,7 +141,7 @@ def test_seeds_that_split_anew_are_not_merged_and_that_is_said(tmp_path, capsys)
     merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err.strip()
     assert (
-        "seed 1 and seed 2 were judged on different images" in said
+        "seed 1 and seed 2 were evaluated on different images" in said
         and "datamodule.seed=0" in said
         and "\n" not in said
     )
@@ -157,30 +157,35 @@ def test_a_fold_that_failed_is_named_and_nothing_is_merged_as_if_it_were_whole(t
         "fold 1 of seed 2 is missing: ValueError: <b>a bad value</b>" in said.err
         and "together" not in said.out
     )
-    assert "This is not the whole: fold 1 of seed 2 is missing" in page and "<b>a bad" not in page
+    assert "Some fits are missing: fold 1 of seed 2 is missing" in page and "<b>a bad" not in page
     found = report["scores"]["out_of_fold"]["lesion"]["auc"]
     assert found["n"] == len(others) and found["value"] == pytest.approx(
         np.mean([auc(seen(others, seed)) for seed in (1, 2)])
     )
     assert report["matrix"]["val"]["cells"][1][1]["value"] is None
     assert "2 of 3 folds" in (tmp_path / "merged/seed2/report.html").read_text()
-    assert "only of 2 of 3 folds" in report_of(tmp_path / "merged/seed2")["caveat"]["out_of_fold"]
+    assert (
+        "only 2 of 3 folds are included"
+        in report_of(tmp_path / "merged/seed2")["caveat"]["out_of_fold"]
+    )
 
 
 def test_arms_are_ranked_out_of_fold_and_compared_in_pairs(tmp_path):
-    merge_sweep_runs(sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1e-4", "m.lr=1e-3")))
+    merge_sweep_runs(sweep(tmp_path, folds=2, seeds=[1], variants=("m.lr=1e-4", "m.lr=1e-3")))
     report = report_of(tmp_path)
-    assert [row["arm"] for row in report["arms"]] == ["lr=1e-4", "lr=1e-3"] and report[
+    assert [row["variant"] for row in report["variants"]] == ["lr=1e-4", "lr=1e-3"] and report[
         "ranked_by"
     ] == "auc"  # the first has the skill
-    arms = [[seen(POOL, 1, skill)] for skill in (1.0, 0.4)]
-    assert [row["ranked"] for row in report["arms"]] == pytest.approx([auc(arm[0]) for arm in arms])
-    gap, wanted = report["arms"][1]["differences"]["auc"], paired_differences(*arms)["auc"]
+    variants = [[seen(POOL, 1, skill)] for skill in (1.0, 0.4)]
+    assert [row["ranked"] for row in report["variants"]] == pytest.approx(
+        [auc(variant[0]) for variant in variants]
+    )
+    gap, wanted = report["variants"][1]["differences"]["auc"], paired_differences(*variants)["auc"]
     assert (gap["value"], gap["low"], gap["high"]) == pytest.approx(
         (wanted.value, wanted.low, wanted.high)
     )
-    assert all((tmp_path / row["page"]).is_file() for row in report["arms"])
-    again = load_fold_runs(tmp_path / "merged/arm1")
+    assert all((tmp_path / row["page"]).is_file() for row in report["variants"])
+    again = load_fold_runs(tmp_path / "merged/variant1")
     assert [(f.fold, f.seed, f.missing_reason) for f in again] == [
         (fold, 1, None) for fold in range(2)
     ]

@@ -148,7 +148,9 @@ def test_of_few_patients_nothing_is_said(tmp_path):
 
 def test_folds_are_parts_of_their_run_and_compete_with_no_whole_one(tmp_path):
     left(tmp_path / "one", labels(), 0.5)
-    merged = left(tmp_path / "folds", labels().exclude({"i001"}), 0.7, judged="out_of_fold")
+    merged = left(
+        tmp_path / "folds", labels().exclude({"i001"}), 0.7, evaluated_split="out_of_fold"
+    )
     for fold in range(2):
         left(merged / f"fold{fold}", labels(), 0.9, fold=fold)
     changed(merged, folds=[{"fold": fold, "page": f"fold{fold}/report.html"} for fold in range(2)])
@@ -252,29 +254,37 @@ def test_variants_of_an_augmentation_have_short_labels():
 
 
 def test_merged_pages_of_seeds_and_arms_are_found_with_their_folds(tmp_path):
-    for arm in range(2):
-        whole = tmp_path / f"sweep/merged/arm{arm}"
+    for variant in range(2):
+        whole = tmp_path / f"sweep/merged/variant{variant}"
         merged = left(
             whole / "merged/seed1",
-            labels(arm * 2.0),
-            0.9 - arm,
-            judged="out_of_fold",
-            title=f"arm {arm}",
+            labels(variant * 2.0),
+            0.9 - variant,
+            evaluated_split="out_of_fold",
+            title=f"variant {variant}",
             fold=0,
         )
-        changed(merged, folds=[{"fold": 0, "page": f"../../../../{arm}/report.html"}])
+        changed(merged, folds=[{"fold": 0, "page": f"../../../../{variant}/report.html"}])
         (merged / "config.yaml").unlink()
-        left(tmp_path / f"sweep/{arm}", labels(), 0.5, fold=0)
+        left(tmp_path / f"sweep/{variant}", labels(), 0.5, fold=0)
         (whole / "report.json").write_text('{"title": "two seeds"}')
-    (tmp_path / "sweep/report.json").write_text('{"title": "two arms"}')
+    (tmp_path / "sweep/report.json").write_text('{"title": "two variants"}')
     found = boarded(tmp_path)
     (group,) = found["groups"]
     runs = {line["run"]: line["parts"] for line in group["lines"]}
     assert (
-        runs == {f"sweep/merged/arm{arm}/merged/seed1": [f"sweep/{arm}"] for arm in range(2)}
+        runs
+        == {
+            f"sweep/merged/variant{variant}/merged/seed1": [f"sweep/{variant}"]
+            for variant in range(2)
+        }
         and found["rest"] == []
     )
-    assert [page["title"] for page in found["several"]] == ["two arms", "two seeds", "two seeds"]
+    assert [page["title"] for page in found["several"]] == [
+        "two variants",
+        "two seeds",
+        "two seeds",
+    ]
 
 
 def test_draws_do_not_depend_on_how_the_images_are_ordered(tmp_path):

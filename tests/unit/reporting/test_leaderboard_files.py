@@ -129,7 +129,9 @@ def test_whatever_goes_wrong_is_one_sentence(tmp_path, capsys, monkeypatch):
 def test_every_run_that_was_tested_comes_on_it(do, more, there, cli, tmp_path, monkeypatch):
     (tmp_path / "data/train").mkdir(parents=True)
     monkeypatch.setattr(
-        runner, "run_folds", lambda cfg, judges: left(Path(cfg.paths.run), labels(), 0.5) and None
+        runner,
+        "run_folds",
+        lambda cfg, judges, prepared: left(Path(cfg.paths.run), labels(), 0.5) and None,
     )
     code, said = cli(
         *SMALL_LABELS,

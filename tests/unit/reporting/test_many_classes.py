@@ -87,14 +87,12 @@ def test_the_table_of_the_data_has_a_row_a_class_where_columns_would_not_fit(
             page.row(f"class {c}")[-1] == [f"class {c}", f"{c}", f"{10 + c}", f"{20 + c}"]
             for c in range(classes)
         )
-        assert page.row("images in all") == [["images in all", "100", "101", "102"]]
+        assert page.row("all images") == [["all images", "100", "101", "102"]]
         assert page.row("groups (patient)") == [["groups (patient)", "50", "51", "52"]]
     else:
         assert page.row("val")[-1] == ["val", "101", "51", *(f"{10 + c}" for c in range(classes))]
     widest = max(
-        len(row)
-        for row in page.rows
-        if row[0] in ("train", "split", "images that show", "images in all")
+        len(row) for row in page.rows if row[0] in ("train", "split", "images with", "all images")
     )
     assert widest == (4 if upright else 3 + classes)
 
@@ -191,7 +189,7 @@ def test_a_caption_names_six_classes_those_that_are_there_first_and_counts_the_o
 
 @pytest.mark.parametrize(
     ("processes", "said"),
-    [(1, "8 / 8, then 4 / 4"), (6, "8 / 48, then 4 / 24, the gradients of 5 steps together")],
+    [(1, "8 / 8, then 4 / 4"), (6, "8 / 48, then 4 / 24, gradients accumulated over 5 steps")],
 )
 def test_the_cost_names_processes_devices_and_batches(processes, said, tmp_path):
     _, _, seen = many(2, seed=1)
@@ -210,8 +208,8 @@ def test_the_cost_names_processes_devices_and_batches(processes, said, tmp_path)
         "accumulated": 5 if several else 1,
     }
     page = page_of(tmp_path, seen, {"devices": ran, "resources": {"images_per_second": 3.0}})
-    assert page.row("images a training step, one device / all") == [
-        ["images a training step, one device / all", said]
+    assert page.row("images per training step, on one device / on all") == [
+        ["images per training step, on one device / on all", said]
     ]
     assert page.row("processes")[0][1] == ("6: 2 nodes, 3 devices each" if several else "1")
     assert page.row("accelerator, strategy, precision")[0][1] == "cuda, DDP, bf16-mixed"
@@ -219,6 +217,6 @@ def test_the_cost_names_processes_devices_and_batches(processes, said, tmp_path)
         "2 × NVIDIA A, 1 × NVIDIA B" if several else "NVIDIA A, NVIDIA B"
     )
     assert (
-        "memory and utilisation are those of the first process"
+        "Memory and utilization are those of the first process"
         in (tmp_path / "report.html").read_text()
     ) is several

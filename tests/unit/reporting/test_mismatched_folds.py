@@ -33,7 +33,7 @@ def test_damaged_and_cut_off_fits_are_named(tmp_path, capsys):
         in said
     )
     assert (
-        "fold 1 of seed 1 is missing: it was cut off" in said
+        "fold 1 of seed 1 is missing: it did not reach its end" in said
         and f"{tmp_path / '2/report.json'} is not a report that can be read" in said
     )
     assert f"fold 4 of seed 1 is missing: {tmp_path / '4/config.yaml'} cannot be read" in said
@@ -98,7 +98,7 @@ def test_a_run_of_folds_that_failed_before_its_first_says_why(tmp_path):
 
 
 def test_one_arm_that_cannot_be_merged_does_not_keep_the_others_from_it(tmp_path, capsys):
-    sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1", "m.lr=2", "m.lr=3"))
+    sweep(tmp_path, folds=2, seeds=[1], variants=("m.lr=1", "m.lr=2", "m.lr=3"))
     shutil.copytree(tmp_path / "0/evidence", tmp_path / "1/evidence", dirs_exist_ok=True)
     merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
@@ -106,8 +106,11 @@ def test_one_arm_that_cannot_be_merged_does_not_keep_the_others_from_it(tmp_path
         "the trials of lr=1 are not merged" in said
         and "so these folds are of different splits" in said
     )
-    pages = [(row["arm"], row["page"]) for row in report_of(tmp_path)["arms"]]
-    assert pages == [("lr=2", "merged/arm1/report.html"), ("lr=3", "merged/arm2/report.html")]
+    pages = [(row["variant"], row["page"]) for row in report_of(tmp_path)["variants"]]
+    assert pages == [
+        ("lr=2", "merged/variant1/report.html"),
+        ("lr=3", "merged/variant2/report.html"),
+    ]
 
 
 def test_seeds_of_different_splits_keep_a_page_each(tmp_path, capsys):
@@ -119,7 +122,7 @@ def test_seeds_of_different_splits_keep_a_page_each(tmp_path, capsys):
     merge_sweep_runs(tmp_path)
     said = capsys.readouterr().err
     assert (
-        "seed 1 and seed 2 were judged on different images" in said
+        "seed 1 and seed 2 were evaluated on different images" in said
         and "\n" not in said.strip()
         and not (tmp_path / "report.json").exists()
     )
@@ -130,7 +133,7 @@ def test_seeds_of_different_splits_keep_a_page_each(tmp_path, capsys):
 
 
 def test_arms_of_different_tasks_keep_their_own_pages_and_are_not_compared(tmp_path, capsys):
-    sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1", "m.lr=2"))
+    sweep(tmp_path, folds=2, seeds=[1], variants=("m.lr=1", "m.lr=2"))
     for number, name in enumerate("aabb"):
         report = report_of(tmp_path / str(number))
         report["config"]["title"] = name
@@ -140,15 +143,15 @@ def test_arms_of_different_tasks_keep_their_own_pages_and_are_not_compared(tmp_p
                 replace(evidence.read_evidence(path), classes=(f"lesion {name}",)), path
             )
     merge_sweep_runs(tmp_path)
-    assert "lr=1 and lr=2 are of different tasks" in capsys.readouterr().err
-    assert [report_of(tmp_path / f"merged/arm{arm}")["title"][0] for arm in (0, 1)] == [
+    assert "lr=1 and lr=2 have different tasks" in capsys.readouterr().err
+    assert [report_of(tmp_path / f"merged/variant{variant}")["title"][0] for variant in (0, 1)] == [
         "a",
         "b",
     ] and not (tmp_path / "report.json").exists()
 
 
 def test_arms_with_folds_and_without_are_not_taken_for_one_another(tmp_path, capsys):
-    sweep(tmp_path, folds=2, seeds=[1], arms=("m.lr=1",))
+    sweep(tmp_path, folds=2, seeds=[1], variants=("m.lr=1",))
     fit(
         tmp_path / "2",
         seen(POOL[:40], 1),
@@ -161,7 +164,7 @@ def test_arms_with_folds_and_without_are_not_taken_for_one_another(tmp_path, cap
     merged = sorted(
         str(path.parent.parent.relative_to(tmp_path)) for path in tmp_path.rglob("out_of_fold.npz")
     )
-    assert merged == ["merged/arm0"]
+    assert merged == ["merged/variant0"]
 
 
 def test_a_root_is_the_same_however_it_is_named(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ from sklearn.metrics import confusion_matrix
 
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
 from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
-from evaluation.threshold_sweep import THRESHOLD_FREE
 from tests.factories.pages import slide
 from tests.unit.reporting.test_page_data import moved
 
@@ -41,10 +40,8 @@ def test_a_moved_slider_shows_every_score_as_its_own_function_has_it_and_no_inte
             own = CLASS_MEAN if c == "mean" else seen.classes[int(c)]
             if c in ("mean", str(channel)) or score == "exact_match":
                 assert text == printed(wanted[own][score].value), (own, score, byte)
-        moving = (
-            f"['mean', '{channel}'].includes(e.dataset.c) &&"
-            f" !{list(THRESHOLD_FREE)}.includes(e.dataset.s)"
-        )
+        free = [score.name for score in seen.metrics if score.threshold_free]
+        moving = f"['mean', '{channel}'].includes(e.dataset.c) && !{free}.includes(e.dataset.s)"
         assert set(tab.evaluate(INTERVALS % moving)) == {"–"}
         others = [
             row for row in ruled if row[0] not in ("mean", str(channel)) and row[1] != "exact_match"
@@ -83,16 +80,32 @@ def table(tab, of):
 def test_the_start_is_the_rule_and_says_what_it_is(made, opened):
     tab = opened(made("mask").path)
     assert (
-        tab.locator("#said").inner_text()
-        == "at the rule: at least 1 % of the image above 0.6225, drawn at 0.3775"
+        tab.locator("#position").inner_text()
+        == "at the decision rule: at least 1 % of the image above 0.6225, mask from 0.3775"
     )
     assert tab.locator("#byte").input_value() == "124" and "two thresholds" in tab.inner_text(
         "body"
     )
     slide(tab, HALF_BIN)
-    assert tab.locator("#said").inner_text() == "0.5000, byte 128, away from the rule"
-    assert "rule of its own fold" in opened(made("folds").path).inner_text("#said")
+    assert (
+        tab.locator("#position").inner_text()
+        == "threshold 0.5000 (byte 128 of 255), not the decision rule"
+    )
+    assert "decision rule of its own fold" in opened(made("folds").path).inner_text("#position")
     tab = opened(made("exclusive").path)
-    assert not tab.locator("#byte").count() and "No threshold can be moved here" in tab.inner_text(
+    assert not tab.locator("#byte").count() and "There is no threshold to change" in tab.inner_text(
         "body"
     )
+
+
+def test_every_headline_score_opens_its_definition_without_a_mouse(made, opened):
+    tab = opened(made("mask").path)
+    term = tab.locator(".headline .term").first
+    definition = tab.locator("#define-dice")
+    assert term.inner_text() == "dice" and not definition.is_visible()
+    term.focus()
+    tab.keyboard.press("Enter")
+    assert "mean over images of 2TP/(2TP+FP+FN)" in definition.inner_text()
+    assert definition.is_visible()
+    tab.keyboard.press("Escape")
+    assert not definition.is_visible()

@@ -14,7 +14,7 @@ from evaluation import threshold_sweep
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
 from evaluation.logit_bins import bin_probability, quantize_logits
 from evaluation.metrics.segmentation import dice
-from evaluation.threshold_sweep import AT_RULE, THRESHOLD_FREE, sweep_means, sweep_thresholds
+from evaluation.threshold_sweep import AT_RULE, sweep_means, sweep_thresholds
 from reporting import encoding
 from reporting.overlays import encode_logit_maps
 from reporting.segmentation import rankings
@@ -56,7 +56,7 @@ def test_every_score_at_every_threshold_is_the_one_at_that_rule_and_the_mean_fol
             np.testing.assert_allclose(
                 found[:, byte], wanted, rtol=1e-12, err_msg=f"{name} at {byte}"
             )
-    fixed = [s for s, score in enumerate(seen.metrics) if score.name in THRESHOLD_FREE]
+    fixed = [s for s, score in enumerate(seen.metrics) if score.threshold_free]
     for byte in (90, 128, 150):  # what was taken from the rule alone is so at any threshold
         decided, once = moved(seen, 1, byte).decision(1), np.ones((1, len(seen)))
         np.testing.assert_array_equal(
@@ -89,7 +89,7 @@ def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_thre
         120,
         False,
         threshold_sweep.TWO_THRESHOLDS_NOTE,
-    ) and "4 % of the image above 0.6792, drawn at 0.2689" in two.words
+    ) and "4 % of the image above 0.6792, mask from 0.2689" in two.words
     assert (
         threshold_sweep.segmentation_slider_start(several("mask"), 0).note
         == threshold_sweep.FOLD_RULES_NOTE

@@ -46,10 +46,10 @@ def test_the_composition_keeps_overrides_and_interpolations(tmp_path):
         ({"scores": {"test": {"a": {"f1": {"value": "0.5"}}}}}, r"scores\.test\.a\.f1\.value"),
         ({"scores": {"test": {"a": {"f1": {"value": True}}}}}, r"scores\.test\.a\.f1\.value"),
         ({"scores": {"test": {"a": {"f1": {}}}}}, r"scores\.test\.a\.f1\.value"),
-        ({"heads": "dice"}, "heads"),
+        ({"headline_metrics": "dice"}, "headline_metrics"),
         ({"data": []}, "data"),
         ({"fits": [{"fold": 0, "seed": 1}]}, r"fits\.0\.folder"),
-        ({"schema": 3}, "newer than 2"),
+        ({"schema": 4}, "newer than 3"),
     ],
 )
 def test_a_report_of_another_shape_is_refused_with_its_file_and_key(change, key, tmp_path):

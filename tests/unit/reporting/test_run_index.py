@@ -7,7 +7,7 @@ import pytest
 
 from reporting import run_index
 from reporting.leaderboard import build_leaderboard
-from reporting.run_index import RunIndex, summarize_report
+from reporting.run_index import RunIndex
 from tests.factories.run_folder import changed, labels, left
 
 
@@ -105,7 +105,7 @@ def test_runs_that_cannot_be_ranked_are_named_with_the_reason(tmp_path):
             and str(tmp_path / name) in said[name]
             and file in said[name]
         ), said[name]
-    assert "newer than 2: update this repository" in said["later"] and said["empty"].startswith(
+    assert "newer than 3: update this repository" in said["later"] and said["empty"].startswith(
         "cannot be read: "
     )
 
@@ -142,18 +142,3 @@ def test_a_run_whose_files_keep_time_and_size_is_taken_for_the_same(tmp_path, re
     path.write_text(path.read_text().replace('"t"', '"u"'))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert look(tmp_path)["groups"][0]["lines"][0]["title"] == "t" and reads == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("target", "root", "name"),
-    [
-        ("datamodules.BrainTumorDataModule", "/data/brain_tumor", "brain_tumor"),
-        ("datamodules.BrainTumorDataModule", "/data/export_3", "BrainTumor (export_3)"),
-        ("datamodules.table.TableDataModule", "/data/lungs", "Table (lungs)"),
-        ("my_data.Lungs", "/data/lungs", "lungs"),
-        ("", "/data/lungs", "lungs"),
-    ],
-)
-def test_a_data_set_is_named_by_its_class_and_its_folder(target, root, name):
-    report = {"config": {"datamodule": {"_target_": target}}, "data": {"root": root}}
-    assert summarize_report(report)["data"] == name

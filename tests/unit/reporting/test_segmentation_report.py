@@ -16,7 +16,7 @@ from evaluation.logit_histogram import logit_histograms
 from evaluation.metrics.segmentation import dice
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, segmentation_tables
 from reporting.cases import Case, round_robin
-from reporting.figures.style import legend, line_style
+from reporting.figures.style import add_legend_below, line_style
 from reporting.overlays import CLASS_COLORS, class_color
 from reporting.page import write_page
 from reporting.report_data import ReportInput, build_report
@@ -45,7 +45,7 @@ def many(
     )
 
 
-def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_judged_on_test_as_scikit_learn_does():
+def test_the_threshold_of_the_best_f1_is_chosen_on_val_and_evaluated_on_test_as_scikit_learn_does():
     scenes = {"val": many(2, seed=1), "test": many(2, seed=2, shift=0.7)}
     found = segmentation_tables({split: seen for split, (_, _, seen) in scenes.items()})[
         "pooled_f1"
@@ -114,7 +114,7 @@ def test_the_ring_is_where_the_rule_decides_image_by_image():
     )
 
 
-def test_several_classes_are_judged_by_those_that_are_there_or_said():
+def test_several_classes_are_scored_by_those_that_are_there_or_said():
     _, truth, seen = many(3, seed=3)
     decided = [seen.decision(c) for c in range(3)]
     for case in select_cases(seen, 12):
@@ -209,7 +209,7 @@ def test_thirteen_classes_have_a_panel_each_and_many_names_stand_below_the_axes(
     figure, axes = plt.subplots(figsize=(4.6, 3.3), layout="constrained")
     for k in range(13):
         axes.plot([0, 1], [k, k], label=f"test class {k}", **line_style(k))
-    legend(axes, "lower left")
+    add_legend_below(figure)
     figure.canvas.draw()
     assert axes.get_legend() is None and not figure.legends[0].get_window_extent().overlaps(
         axes.get_window_extent()

@@ -124,10 +124,10 @@ def test_the_report_tells_of_each_stage_what_was_drawn_and_its_best(tmp_path):
         ">0.6000<",
         "patience 3",
         "stage 1 · lr 1e-4 · pos .5→.22",
-        "What was drawn",
+        "Sampled images",
     ):
         assert words in page, words
-    assert "<b>old$" not in page and "&lt;b&gt;old$" in page and "best of its stage" in page
+    assert "<b>old$" not in page and "&lt;b&gt;old$" in page and "best epoch of its stage" in page
 
 
 def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
@@ -136,7 +136,7 @@ def test_pages_stand_without_stages_and_without_a_record_of_drawing(tmp_path):
     assert (
         "stages" not in run.report
         and "Learning curves" in page
-        and not any(w in page for w in ("What was drawn", "<h2>Stages", "best of its"))
+        and not any(w in page for w in ("Sampled images", "<h2>Stages", "best epoch of its"))
     )
     assert (
         page.startswith("<!doctype html>")
@@ -197,7 +197,7 @@ def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
     trained(tmp_path / "c", curriculum=False, drawn=False, net="c")
     (tmp_path / "c/metrics.csv").unlink()
     found = compare_runs([str(tmp_path)], tmp_path / "both")
-    by_title = {arm["title"]: arm["stages"] for arm in found["arms"]}
+    by_title = {variant["title"]: variant["stages"] for variant in found["variants"]}
     first, second = by_title["t (net=a)"]
     assert (first["best"], second["best"]) == pytest.approx((0.55, 0.65)) and first[
         "sd"
@@ -229,7 +229,7 @@ def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
     )
     assert (
         page.count("<line ") == 2 and page.count("<style>") == 1
-    )  # the key: the arm without metrics.csv has no curve
+    )  # the key: the variant without metrics.csv has no curve
 
 
 def test_the_lower_score_leads_where_the_monitor_falls(tmp_path):

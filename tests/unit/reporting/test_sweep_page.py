@@ -78,13 +78,13 @@ def test_of_a_grid_over_words_they_are_told_too(tmp_path):
 def test_where_nothing_can_be_told_the_page_says_so(tmp_path):
     for number in range(MIN_TRIALS - 1):
         trial(tmp_path, number, [f"module.optimizer.lr={number + 1}"], 0.5 + number / 10)
-    assert "from 5 finished trials on; this sweep has 4" in render_sweep_page(
+    assert "needs 5 finished trials; this sweep has 4" in render_sweep_page(
         load_trials(tmp_path), tmp_path
     )
     trial(tmp_path, MIN_TRIALS, ["module.optimizer.lr=9"], 0.7)
     for number in range(MIN_TRIALS):
         trial(tmp_path / "same", number, [f"module.optimizer.lr={number + 1}"], 0.5)
-    assert "nothing tells" in render_sweep_page(load_trials(tmp_path / "same"), tmp_path)
+    assert "no key has a" in render_sweep_page(load_trials(tmp_path / "same"), tmp_path)
     for number in range(2):
         trial(
             tmp_path / "lost", number, [f"module.optimizer.lr={number + 1}"], None, "failed", "no"

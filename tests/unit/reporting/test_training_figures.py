@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from reporting.figures.style import add_legend_below
 from reporting.figures.training import (
+    IMAGES,
     learning_curves,
     sampled_fractions,
     strata_table,
@@ -21,7 +23,12 @@ def metrics(folder, strata: int, **scores) -> None:
         for epoch in (0, 1)
     ]
     rows = [
-        {"epoch": e, "sampling/images": n, "sampling/positive_fraction": 0.5, "train/loss": 0.5}
+        {
+            "epoch": e,
+            "sampling/images": n,
+            "sampling/positive_fraction": 0.5 - e / 10,
+            "train/loss": 0.5,
+        }
         | shares[e]
         for e, n in enumerate((100, 300))
     ]
@@ -34,7 +41,7 @@ def metrics(folder, strata: int, **scores) -> None:
 
 def test_many_strata_stand_in_a_table_and_few_in_the_figure(tmp_path):
     metrics(tmp_path, 14)
-    figure = training_figures(tmp_path, "val/dice", "val/dice", [])["What was drawn"]
+    figure = training_figures(tmp_path, "val/dice", "val/dice", [])["Sampled images"]
     assert "positive" in figure and "s01" not in figure
     found = strata_table(tmp_path, [])
     assert list(found) == ["all epochs", "epoch 1", "epoch 2"] and list(found["all epochs"]) == [
@@ -54,7 +61,7 @@ def test_many_strata_stand_in_a_table_and_few_in_the_figure(tmp_path):
     metrics(tmp_path, 8)
     assert (
         strata_table(tmp_path, []) == {}
-        and "s07" in training_figures(tmp_path, "val/dice", "val/dice", [])["What was drawn"]
+        and "s07" in training_figures(tmp_path, "val/dice", "val/dice", [])["Sampled images"]
     )
 
 
@@ -63,6 +70,7 @@ def test_eight_strata_have_eight_looks():
     shares = {"sampling/positive_fraction": curve} | {f"sampling/s{k}": curve for k in range(8)}
     figure, axes = plt.subplots(figsize=(4.6, 3.3), layout="constrained")
     sampled_fractions(axes, shares, [])
+    add_legend_below(figure)
     figure.canvas.draw()
     looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
     assert (
@@ -94,14 +102,25 @@ def test_the_learning_curves_show_the_monitored_score_and_say_so(monitor, side, 
     wanted = {name: table[name] for name in dict.fromkeys(("train/loss", monitor, "val/dice"))}
     figure, axes = plt.subplots(layout="constrained")
     learning_curves(axes, wanted, monitor, [{"best": {"epoch": 1}, "first_epoch": 0}])
+    add_legend_below(figure)
     curves = {line.get_label(): line for both in figure.axes for line in both.lines}
-    ring = curves.pop("best of its stage")
+    ring = curves.pop("best epoch of its stage")
     assert set(curves) == words and {
         text.get_text() for text in figure.legends[0].get_texts()
-    } == words | {"best of its stage"}
+    } == words | {"best epoch of its stage"}
     assert list(curves[f"{monitor} (monitored)"].get_ydata()) == list(table[monitor])
     assert ring in figure.axes[side].lines and list(ring.get_ydata()) == [table[monitor][1]]
     plt.close(figure)
+
+
+def test_a_figure_without_a_change_is_left_out(tmp_path):
+    metrics(tmp_path, 2, val_dice=(0.3, 0.4))
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    fractions = [name for name in table if name.startswith("sampling/") and name != IMAGES]
+    table.assign(**dict.fromkeys(fractions, 1.0)).to_csv(tmp_path / "metrics.csv", index=False)
+    assert set(training_figures(tmp_path, "val/dice", "val/dice", [])) == {"Learning curves"}
+    table[table["epoch"] == 0].to_csv(tmp_path / "metrics.csv", index=False)
+    assert training_figures(tmp_path, "val/dice", "val/dice", []) == {}
 
 
 def test_the_page_takes_the_monitor_of_the_configuration(tmp_path):

@@ -30,7 +30,7 @@ def sweep(folder, trials: int, failed: tuple[int, ...] = ()):
         scores = {name: {"value": value + k / 100} for name, value in HEADS.items()}
         report = {
             "title": "t",
-            "heads": list(HEADS),
+            "headline_metrics": list(HEADS),
             "scores": {s: {"lesion": scores} for s in ("val", "test")},
             "parameters": {"trainable": 41234567},
         }

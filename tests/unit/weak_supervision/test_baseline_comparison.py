@@ -58,81 +58,59 @@ def score(value, low=None, high=None, n=120):
     return Estimate(value, low, high, n, 0, {}, "")
 
 
-RANDOM, BLOB = score(0.1, 0.05, 0.16), score(0.2, 0.13, 0.28)
+RANDOM, BLOB = score(0.1, 0.05, 0.16), score(0.5, 0.4, 0.6)
+OURS = score(0.62, 0.51, 0.72)
+FAR = PairedDifference(0.52, 0.42, 0.61, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("ours", "blob", "sentence"),
+    ("gap", "claim"),
     [
+        # the intervals of the two scores overlap, .51 < .60, and still the difference is clear
         (
-            score(0.62, 0.51, 0.72),
-            BLOB,
-            (
-                "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10"
-                " [.05, .16]) and the brightest blob (.20 [.13, .28])."
-            ),
+            PairedDifference(0.12, 0.04, 0.22, 0.99),
+            "better than the brightest blob (.50 [.40, .60]; difference +.12 [+.04, +.22])",
         ),
         (
-            score(0.62, 0.51, 0.72),
-            score(0.5, 0.4, 0.6),
-            (
-                "The pointing game (.62 [.51, .72], n = 120) lies above randomised weights (.10"
-                " [.05, .16]), but not above the brightest blob (.50 [.40, .60])."
-            ),
+            PairedDifference(0.12, -0.01, 0.25, 0.9),
+            "not distinguishable from the brightest blob (.50 [.40, .60]; difference +.12 [-.01,"
+            " +.25])",
         ),
         (
-            score(0.15, 0.08, 0.2),
-            BLOB,
-            (
-                "The pointing game (.15 [.08, .20], n = 120) does not lie above randomised weights"
-                " (.10 [.05, .16]) or the brightest blob (.20 [.13, .28])."
-            ),
-        ),
-        (
-            score(1.0, n=7),
-            score(0.0),
-            (
-                "The pointing game (1.00, n = 7) has no interval, because fewer than 20 patients"
-                " with a lesion count: whether it lies above randomised weights (.10 [.05, .16])"
-                " and the brightest blob (.00) is not known."
-            ),
-        ),
-        (
-            score(float("nan"), n=0),
-            BLOB,
-            (
-                "The pointing game has no image with a known lesion, so whether it lies above"
-                " randomised weights and the brightest blob is not known."
-            ),
+            PairedDifference(-0.12, -0.22, -0.04, 0.0),
+            "worse than the brightest blob (.50 [.40, .60]; difference -.12 [-.22, -.04])",
         ),
     ],
 )
-def test_the_verdict_says_it_either_way(ours, blob, sentence):
-    assert (
-        summary_sentence(ours, {"randomised weights": RANDOM, "the brightest blob": blob})
-        == sentence
+def test_the_claim_follows_the_paired_difference_and_not_the_overlap_of_two_intervals(gap, claim):
+    assert summary_sentence(
+        OURS,
+        {"randomised weights": RANDOM, "the brightest blob": BLOB},
+        {"randomised weights": FAR, "the brightest blob": gap},
+    ) == (
+        "The pointing game gives .62 [.51, .72] for the heat maps (n = 120); they are better than"
+        " randomised weights (.10 [.05, .16]; difference +.52 [+.42, +.61]) and " + claim + "."
     )
 
 
-def test_the_verdict_ends_with_the_paired_differences():
-    gaps = {
-        "randomised weights": PairedDifference(0.52, 0.42, 0.61, 1.0),
-        "the brightest blob": PairedDifference(-0.05, -0.1, 0.01, 0.1),
-    }
-    said = summary_sentence(
-        score(0.62, 0.51, 0.72), {"randomised weights": RANDOM, "the brightest blob": BLOB}, gaps
+def test_nothing_is_claimed_without_an_interval_or_without_a_lesion():
+    few = PairedDifference(1.0, None, None, 1.0)
+    assert summary_sentence(
+        score(1.0, n=7), {"the brightest blob": score(0.0)}, {"the brightest blob": few}
+    ) == (
+        "The pointing game gives 1.00 for the heat maps (n = 7); they cannot be compared with the"
+        " brightest blob (.00), because fewer than 20 patients have a known lesion."
     )
-    assert said.endswith(
-        "; paired differences: +.52 [+.42, +.61] from randomised weights and -.05 [-.10, +.01] from"
-        " the brightest blob."
+    assert summary_sentence(score(float("nan"), n=0), {"the brightest blob": BLOB}, {}) == (
+        "The pointing game has no image with a known lesion, so the heat maps cannot be compared"
+        " with the brightest blob."
     )
 
 
-def test_a_method_that_finds_the_lesions_lies_above_one_that_does_not_and_not_above_itself():
-    found = {
-        name: estimate_scores(each, RULES)["pointing_box"]
-        for name, each in (("a", method(0.95)), ("b", method(0.1, seed=1)))
-    }
-    assert "lies above b" in summary_sentence(
-        found["a"], {"b": found["b"]}
-    ) and "does not lie above a" in summary_sentence(found["a"], {"a": found["a"]})
+def test_a_method_that_finds_the_lesions_is_better_than_one_that_does_not_and_not_than_itself():
+    good, bad = method(0.95), method(0.1, seed=1)
+    ours = estimate_scores(good, RULES)["pointing_box"]
+    for other, claim in ((bad, "they are better than b"), (good, "not distinguishable from b")):
+        gap = baseline_differences(good, other, RULES)["pointing_box"]
+        theirs = estimate_scores(other, RULES)["pointing_box"]
+        assert claim in summary_sentence(ours, {"b": theirs}, {"b": gap})

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -84,7 +84,6 @@ def test_boxes_do_not_influence_each_other_and_runs_repeat(kind):
 
 
 @BOTH
-@settings(max_examples=40, deadline=None)
 @given(
     edges=st.lists(st.floats(-20, 120), min_size=4, max_size=4),
     place=st.tuples(st.floats(-20, 120), st.floats(-20, 120)),

@@ -53,6 +53,15 @@ def test_a_changed_file_is_read_again(manifest, tmp_path):
     assert after.folder != before and after.images[0, 32, 32, 0] == 99
 
 
+def test_a_changed_mask_is_read_again(manifest, tmp_path):
+    before = build_cache(manifest, 64, 1, tmp_path / "cache").folder
+    mask = np.zeros((20, 30, 2), np.uint8)
+    mask[5:9, 5:9, 1] = 1
+    manifest.rows.at[0, "mask"] = encode_rle(mask)
+    after = build_cache(manifest, 64, 1, tmp_path / "cache")
+    assert after.folder != before and after.areas[0].tolist() == [0, 16]
+
+
 def test_nothing_half_built_stays(manifest, tmp_path):
     (tmp_path / "2.png").write_bytes(b"broken")
     with pytest.raises(ManifestError, match=r"2\.png"):

@@ -1,7 +1,7 @@
 """Tests of the letterbox: it keeps the aspect, stays on the canvas and loses no mask."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.loading.letterbox import Letterbox, evaluation_grid_size
@@ -43,7 +43,6 @@ def test_points_and_boxes_come_back_exactly(height, width, size, shares):
     assert np.array_equal(box.points(own[:, :2]), there[:, :2])
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(8, 60), st.integers(8, 60), st.integers(1, 4), st.data())
 def test_a_mask_comes_back_exactly_from_a_canvas_that_is_a_whole_number_of_times_larger(
     height, width, times, data
@@ -59,7 +58,6 @@ def test_a_mask_comes_back_exactly_from_a_canvas_that_is_a_whole_number_of_times
     assert np.array_equal(box.mask_back(blocks[..., 0]), mask[..., 0])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(60, 300), st.integers(60, 300), st.sampled_from([(256, 128), (128, 256), 192]))
 def test_a_rectangle_lies_on_the_canvas_where_its_box_does(height, width, size):
     box, corners = (
@@ -79,7 +77,6 @@ def test_a_rectangle_lies_on_the_canvas_where_its_box_does(height, width, size):
     )
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(20, 90), st.integers(20, 90))
 def test_nothing_is_drawn_outside_the_picture(height, width):
     box = Letterbox(height, width, 64)

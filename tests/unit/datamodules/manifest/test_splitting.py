@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.errors import ManifestError
@@ -15,7 +15,6 @@ from datamodules.manifest.splitting import (
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(2, 5), st.integers(0, 3)
 )
@@ -89,6 +88,11 @@ def test_a_split_of_its_own_is_kept_and_one_anew_is_not():
         assign_split(rows.assign(split="test"), False, 0)
 
 
-def test_too_few_groups_are_refused():
+def test_too_few_groups_are_refused_by_what_was_asked_for():
     with pytest.raises(ManifestError, match="2 groups cannot make 3 folds"):
         stratified_folds(pd.DataFrame({"group": ["a", "b"]}), 3, 0)
+    few = pd.DataFrame({"group": list("abcde")})
+    for rows in (few, few.assign(split=["test", *4 * ["train"]])):
+        with pytest.raises(ManifestError, match="groups cannot be split into train") as refusal:
+            assign_split(rows, False, 0)
+        assert "fold" not in str(refusal.value)

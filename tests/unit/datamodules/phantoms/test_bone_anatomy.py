@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.phantoms.bone_anatomy import (
@@ -34,7 +34,6 @@ def area(outline) -> float:
     return abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2
 
 
-@settings(max_examples=20, deadline=None)
 @given(front=st.floats(0, 7.9), back=st.floats(0, 7.9), seed=st.integers(0, 99))
 def test_tissue_weakens_a_source_exponentially(front, back, seed):
     patient = sample_patient(np.random.default_rng(seed), COUNTS)
@@ -46,7 +45,6 @@ def test_tissue_weakens_a_source_exponentially(front, back, seed):
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(x=st.floats(-90, 90), y=st.floats(-60, 300), height=st.sampled_from([128, 384, 1024]))
 def test_a_source_may_lie_outside_the_field_and_keeps_its_counts_inside(x, y, height):
     patient = dataclasses.replace(

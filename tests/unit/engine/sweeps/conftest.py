@@ -14,8 +14,6 @@ WORDS = [
     "-m",
     "experiment=lora_pneumonia",
     "hydra/sweeper=optuna",
-    "~module.net.lora.alpha",
-    "~module.loss.alpha",
     *SPACE,
 ]
 

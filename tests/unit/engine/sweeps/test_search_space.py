@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -58,11 +57,12 @@ def test_words_narrow_fix_extend_and_leave_out():
         (
             {},
             ["experiment=weak_bone_scan", "seed=1"],
-            "experiment=weak_bone_scan has no search space in conf/sweep",
+            "no override of experiment=weak_bone_scan says what to search; add hparams_search=NAME",
             "interval(1e-4,1e-2)",
         ),
-        (None, [], "no search space", "tag(log"),
-        ({"lr": "choice(1,2)"}, ["lr=3"], "no search space", "add one such as"),
+        (None, [], "says what to search", "tag(log"),
+        ({"lr": "choice(1,2)"}, ["lr=3"], "says what to search", "hparams_search=NAME"),
+        (PARAMS, ["hparams_search=a,b"], "hparams_search=a,b", "name one of them"),
         (
             PARAMS,
             ["module.optimizer.lr=interval(1,0.1)"],
@@ -165,18 +165,21 @@ def read_override(word):
     return getattr(value, "text", value)
 
 
-def test_every_space_searches_keys_of_its_experiment_at_either_scale():
-    for path in sorted((CONF / "sweep").glob("*.yaml")):
-        drawn = parse_space(yaml.safe_load(path.read_text()), []).distributions
-        words = [
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "hparams_search").iterdir()))
+@pytest.mark.parametrize("scale", ["demo", "full"])
+def test_every_space_searches_keys_of_its_experiment_at_either_scale(name, scale):
+    words = [f"experiment={name}", f"scale={scale}"]
+    with initialize_config_dir(str(CONF)):
+        cfg = compose("run", [*words, f"hparams_search={name}"], return_hydra_config=True)
+        sweeper = cfg.hydra.sweeper
+        assert sweeper._target_.endswith("StudySweeper")
+        found = parse_space(sweeper.params, [f"hparams_search={name}"])
+        assert found.distributions and found.fixed_overrides == []
+        drawn = [
             f"{key}={of.choices[0] if isinstance(of, CategoricalDistribution) else of.low}"
-            for key, of in drawn.items()
+            for key, of in found.distributions.items()
         ]
-        with initialize_config_dir(str(CONF)):
-            for scale in ("demo", "full"):
-                compose(
-                    "run", [f"experiment={path.stem}", f"scale={scale}", *words]
-                )  # refuses a key that is none
+        compose("run", [*words, *drawn])  # refuses a key that is none
 
 
 @pytest.mark.parametrize(

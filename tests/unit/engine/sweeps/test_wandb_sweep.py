@@ -60,7 +60,11 @@ def as_agent(sweep: dict, values: dict) -> list[str]:
 
 def test_the_agents_command_composes_to_an_ordinary_run_with_its_values(cli, tmp_path):
     code, said = cli(
-        "experiment=lora_pneumonia", "scale=demo", "do=wandb_sweep", "module.loss.alpha=0.3"
+        "experiment=lora_pneumonia",
+        "hparams_search=lora_pneumonia",
+        "scale=demo",
+        "do=wandb_sweep",
+        "module.loss.alpha=0.3",
     )
     assert code == 0, said
     sweep = yaml.safe_load((tmp_path / "run/sweep.yaml").read_text())
@@ -112,7 +116,7 @@ def test_the_agents_command_composes_to_an_ordinary_run_with_its_values(cli, tmp
     [
         (
             ["experiment=weak_bone_scan"],
-            "weak_bone_scan has no search space in conf/sweep; write conf/sweep/weak_bone_scan",
+            "do=[wandb_sweep] needs a space to search; add hparams_search=NAME",
         ),
         (["experiment=lora_pneumonia", "folds=5"], "folds=5 gives several fits per run"),
     ],

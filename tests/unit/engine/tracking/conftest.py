@@ -67,7 +67,7 @@ def reported(folder: Path, evidence: dict) -> dict:
         write_evidence(seen, folder / "evidence" / f"{split}.npz")
     found = {
         "title": "secret title",
-        "judged": "test",
+        "evaluated_split": "test",
         "scores": {split: report_scores(seen) for split, seen in evidence.items()},
         "rule": {test.classes[0]: {"threshold": 0.5}},
         "identity": test.identity,
@@ -135,7 +135,7 @@ def trainer(folder):
         f"{ID}5: 0.5",
         {"overlay": data_url(np.full((16, 16, 3), (10, 20, 200), np.uint8))},
     )
-    report._judged = {}, {}, [case]
+    report._results = {}, {}, [case]
     return SimpleNamespace(callbacks=[report])
 
 

@@ -1,6 +1,10 @@
 """Columns that are measured on masks: their way through evidence, bootstrap and comparison."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,3 +158,32 @@ def test_a_measurement_that_is_null_is_left_out():
     assert make_measurements({"surface_distance": {"tolerance": 1.5}}) == {
         "surface_distance": SurfaceDistance(tolerance=1.5)
     }
+
+
+def test_the_file_that_the_documentation_adds_is_found_and_scored(tmp_path):
+    """Run the example of docs/metrics.md in a copy of the package, in a process of its own."""
+    root = Path(find_measurements.__wrapped__.__code__.co_filename).parents[2]
+    for package in ("evaluation", "datamodules"):
+        shutil.copytree(root / package, tmp_path / package)
+    example = (root / "docs/metrics.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "evaluation/metrics/area_error.py").write_text(example)
+    code = """
+import numpy as np
+from evaluation.bootstrap import bootstrap_metrics
+from evaluation.evidence import SegmentationEvidence
+from evaluation.metrics.measurement import describe_measurements, make_measurements
+made = make_measurements({"surface_distance": None})
+masks = np.zeros((2, 2, 4, 4), bool)
+masks[0, 0, :2], masks[0, 1, :1], masks[1, 1, :3] = True, True, True
+counts = np.zeros((2, 1, 2, 256), np.int32)
+evidence = SegmentationEvidence(
+    ids=np.array(["a", "b"]), groups=np.array(["a", "b"]), rule=np.full((2, 1, 3), 128.0),
+    classes=("lesion",), counts=counts, grid="native", measurements=describe_measurements(made),
+    measured=np.array([[made["area_error"].measure(*pair, None)] for pair in masks]))
+print(evidence.headline_metrics[-1], bootstrap_metrics(evidence)["lesion"]["area_error"].value)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    # areas 8 and 4, and 0 and 12: (4 + 12) / (4 + 12)
+    assert done.stdout.split() == ["area_error", "1.0"]

@@ -1,0 +1,23 @@
+"""Optional packages: a test without its package is skipped, and fails where CI is set."""
+
+import os
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+
+def import_optional(module: str) -> ModuleType:
+    """Import a module of a package that a user may lack; the dev group has it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        lack(f"{error.name} is not installed; install the dev group")
+
+
+def lack(reason: str) -> NoReturn:
+    """End a test that cannot run here: as failed in CI, where all must run, else as skipped."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,52 @@
+"""Tests of a run's composition: data sets that replace an experiment's own, and debugging runs."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from datamodules.errors import UserError
+from engine.composition import compose_run, composed_run, remove_foreign_keys
+from run import CONF
+
+
+def keys_of(words, tmp_path) -> set[str]:
+    with composed_run(compose_run(words), words, tmp_path / "run") as cfg:
+        remove_foreign_keys(cfg)
+        return set(map(str, cfg.datamodule))
+
+
+FOREIGN = {
+    "weak_bone_scan": {"view", "true_masks"},
+    "pseudo_mask_bone_scan": {"manifest_name"},
+    "curriculum_pnx": {"patients"},
+    "lora_pneumonia": set(),
+}
+
+
+@pytest.mark.parametrize("experiment", FOREIGN)
+def test_another_data_set_gets_no_key_of_the_experiments_own(experiment, tmp_path):
+    words = [f"experiment={experiment}", "scale=demo"]
+    own = keys_of(words, tmp_path)
+    assert FOREIGN[experiment] <= own
+    with initialize_config_dir(str(CONF)):
+        folder = set(map(str, compose("datamodule/folder").datamodule))
+    assert not FOREIGN[experiment] & folder
+    assert keys_of([*words, "datamodule=folder", "datamodule.root=x"], tmp_path) == folder
+
+
+@pytest.mark.parametrize(
+    ("word", "mend"), [("datamodule.view=ANT", "leave it out"), ("datamodule.view=both", "view")]
+)
+def test_a_key_that_the_chosen_data_set_lacks_is_refused_on_the_command_line(word, mend, tmp_path):
+    with pytest.raises(
+        UserError, match=r"datamodule\.view is not a key of datamodule=folder"
+    ) as told:
+        words = ["experiment=weak_bone_scan", "scale=demo", "datamodule=folder", word]
+        keys_of(words, tmp_path)
+    assert mend in str(told.value)
+
+
+def test_averaged_weights_are_one_word():
+    with initialize_config_dir(str(CONF)):
+        cfg = compose("run", ["experiment=upernet_pnx", "extra=ema"])
+    assert cfg.callbacks.ema._target_ == "callbacks.EMAWeightAverage"
+    assert "early_stopping" in cfg.callbacks and "threshold_search" in cfg.callbacks
