@@ -211,7 +211,7 @@ def test_what_other_libraries_take_is_left_to_them():
         ),
         (
             ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 3}]"],
-            "stages have 3 = 3 epochs, but trainer.max_epochs=12; set trainer.max_epochs=3",
+            "stages have 3 = 3 epochs, but trainer.max_epochs=9; set trainer.max_epochs=3",
         ),
         (
             ["experiment=lora_pneumonia", "module.net.lora.rank=0"],

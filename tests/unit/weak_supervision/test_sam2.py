@@ -255,7 +255,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
     ("arguments", "said"),
     [
         ({"autocast": "int4"}, r"autocast=int4 is not allowed; it must be bf16 or fp16, or null"),
-        ({"device": "toaster"}, "device=toaster is no device"),
+        ({"device": "toaster"}, "device=toaster is not a device"),
         ({"device": "cuda:99"}, r"device=cuda:99 is not here"),
         ({"margin": -1}, "margin=-1 is not allowed; it must be a number from 0 to 10"),
     ],
