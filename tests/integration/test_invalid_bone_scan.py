@@ -116,7 +116,7 @@ BAD_DATA = {
     ),
     "box outside": (
         xml(voc(("Abnormal", (0, 0, 30, 9)))),
-        "7.xml has the box 0, 0, 30, 9, 14 pixels outside the 16 x 64 image",
+        "7.xml has the box 0, 0, 30, 9, which extends 14 pixels beyond the 16 x 64 image",
         "correct it",
     ),
     "inverted box": (

@@ -165,20 +165,20 @@ BAD = {
     "smaller images": (
         halved,
         [],
-        " pixels outside the 32 x 32 image",
+        " pixels beyond the 32 x 32 image",
         "use the images at the size at which they were annotated",
     ),
     "no picture": (no_picture, [], "is not an image that can be read", "replace or remove it"),
     "image missing": (
         lambda r: None,
         REFUSE,
-        "{root}: 1 times an annotated image that is missing, 'train/",
+        "{root}: 1 times an annotated image that is missing, such as 'train/",
         "datamodule.unmatched=drop",
     ),
     "image unknown": (
         complete,
         REFUSE,
-        "{root}: 1 times an image without an annotation, 'train_data/",
+        "{root}: 1 times an image without an annotation, such as 'train_data/",
         "complete the download",
     ),
     "a class misspelt": (
@@ -190,7 +190,7 @@ BAD = {
     "a class not shown": (
         lambda r: None,
         ["module.classes=[Mass,Fracture]"],
-        "{root} shows no 'Fracture'",
+        "{root} has no finding 'Fracture'",
         "module.classes to some of",
     ),
     "classes of two minds": (

@@ -214,7 +214,7 @@ BAD_WORDS = {
     "test of nothing": (["do=[test]"], "do=[test] needs a trained network", "ckpt_path"),
     "folds from one checkpoint": (["folds=2", "ckpt_path=x"], "folds=2 makes 2 fits", "fold=i"),
     "one fold": (["folds=1"], "folds=1", "folds=2"),
-    "fold": (["folds=3", "fold=3"], "fold=3 is none of the 3 folds", "fold=0"),
+    "fold": (["folds=3", "fold=3"], "fold=3 is not one of the 3 folds", "fold=0"),
     "no checkpoint": (["ckpt_path=/nowhere"], "/nowhere does not exist", "name a .ckpt"),
     "classes": (["module.classes=[a]"], "module.classes=['a']", "set module.classes"),
     "weights": (
@@ -252,7 +252,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, 
             path,
         )
     wrong = {
-        "garbage": "not a checkpoint",
+        "garbage": "cannot be read as a checkpoint",
         "no state": "not a checkpoint",
         "another net": "another network",
     }[kind]

@@ -93,7 +93,7 @@ BAD_WORDS = {
     "network": (
         ["module.net.net.architecture=tf_efficientnetv2"],
         "timm has no network 'tf_efficientnetv2'",
-        "take ",
+        "choose ",
     ),
     "search of masks": (
         ["callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown]"],

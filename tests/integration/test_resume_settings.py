@@ -82,7 +82,7 @@ CHANGED = {
     "an augmentation": (
         [*SAME, "datamodule.augmentation.transforms.rotate.degrees=5"],
         (
-            "datamodule.augmentation.transforms.rotate.degrees=15, and here"
+            "datamodule.augmentation.transforms.rotate.degrees=15, but this run has"
             " datamodule.augmentation.transforms.rotate.degrees=5; set"
             " datamodule.augmentation.transforms.rotate.degrees=15"
         ),
