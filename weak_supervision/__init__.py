@@ -1,4 +1,4 @@
-"""Image labels to class activation maps, boxes, pseudo masks and quality control."""
+"""Weak supervision: from image labels to class activation maps, boxes, pseudo masks and checks."""
 
 import lazy_loader
 

@@ -21,12 +21,12 @@ from weak_supervision.cam import ClassActivationMaps, compute_cam
 
 @validated
 class BrightestBlobBaseline:
-    """Baseline that takes the smoothed image for a heat map and boxes its highest local maxima.
+    """Baseline that uses the smoothed image as heat map and boxes its highest local maxima.
 
-    Boxes are made as by the method it is compared with. A box's score is the smoothed intensity as
-    a share of the data type's maximum (255 of uint8), not of the image's own maximum: with that
-    every image would have a first box of score 1, and the FROC could not rank images. Lesions are
-    assumed to be bright, as in a bone scan.
+    Boxes are made as by the method that it is compared with. A box's score is the smoothed
+    intensity as a fraction of the data type's maximum (255 for uint8), not of the image's own
+    maximum, with which every image would have a first box of score 1, and the FROC could not rank
+    images. Lesions are assumed to be bright, as in a bone scan.
 
     ```yaml
     brightest_blob: {_target_: weak_supervision.baselines.BrightestBlobBaseline, sigma: 4, boxes:
@@ -34,12 +34,12 @@ class BrightestBlobBaseline:
     ```
 
     Args:
-        sigma: Standard deviation of the Gaussian, in pixels of the image it is given.
-        boxes: How peaks become boxes; by default as for heat maps, but without a least height of a
-            peak: beside a full bladder it would drop the rest.
+        sigma: Standard deviation of the Gaussian in pixels.
+        boxes: Conversion of peaks to boxes; by default as for heat maps, but without a minimum
+            height of a peak, because a full bladder would then exclude all other peaks.
 
     Raises:
-        UserError: sigma is not above 0.
+        UserError: `sigma` is not above 0.
     """
 
     def __init__(self, sigma: PositiveFloat = 4.0, boxes: PeakBoxes | None = None) -> None:
@@ -50,10 +50,10 @@ class BrightestBlobBaseline:
 
         Args:
             image: Grey, `H x W` of whole numbers or of floats in 0..1.
-            content: Place of the picture on the image, if the image is a canvas; None is all of it.
+            content: Position of the image on the canvas, if it is a canvas; None is all of it.
 
         Raises:
-            ValueError: an image with colours.
+            ValueError: The image has colors.
         """
         if image.ndim != 2:
             raise ValueError(f"the image is {image.shape}; give one grey image, height x width")
@@ -64,7 +64,7 @@ class BrightestBlobBaseline:
         )
         picture = img_as_float32(image[rows, columns])
         smooth = np.zeros(image.shape, np.float32)
-        if np.ptp(picture):  # rounding would make blobs of an even one
+        if np.ptp(picture):  # rounding would cause blobs in a uniform image
             smooth[rows, columns] = gaussian(picture, self.sigma, mode="nearest")
         return self.boxes(smooth, content)
 
@@ -79,19 +79,19 @@ def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] =
     spread, so that signals stay in range; a single number stays what it is.
 
     BatchNorm's statistics belong to the old weights, and are reset to 0 and 1. With these a deep
-    network is no fair baseline: the last features of a resnetrs50 spread by .0002, all images have
-    the same logit, and Grad-CAM's ReLU leaves everything or nothing, depending on the head's random
-    signs (measured). So give a few batches: the statistics are then computed on them, as in
-    training's first steps, and features spread by about 1. How much of a map is positive still
-    depends on the seed: take several networks, and `LocalizationResults.pool`.
+    network is not a fair baseline: the last features of a resnetrs50 spread by .0002, all images
+    have the same logit, and Grad-CAM's ReLU leaves everything or nothing, depending on the head's
+    random signs (measured). Therefore pass a few batches: the statistics are then computed on them,
+    as in the first steps of a training, and features spread by about 1. The positive part of a map
+    still depends on the seed, so use several networks and `LocalizationResults.pool`.
 
     Args:
-        net: Network, which stays as it is. The copy has its device, dtype, memory format and
+        net: Network, which is not changed. The copy has its device, dtype, memory format and
             training flags.
-        seed: Seed that gives the same numbers on every device; the global random state is left
-            alone.
-        batches: Preprocessed training images `B x C x H x W`, two or more a batch; without any the
-            reset statistics stay.
+        seed: Seed, which gives the same numbers on every device; the global random state is not
+            changed.
+        batches: Preprocessed training images `B x C x H x W`, two or more per batch; without any
+            the statistics stay reset.
     """
     copy = deepcopy(net)
     device = next(copy.parameters()).device
@@ -143,13 +143,13 @@ def _recompute_batchnorm_statistics(net: nn.Module, batches: Iterable[Tensor]) -
         module.training = flag
 
 
-N_BATCHNORM_IMAGES = 32  # images of train on which BatchNorm statistics are counted
+N_BATCHNORM_IMAGES = 32  # images of train for the BatchNorm statistics
 
 
 class WeightRandomizationBaseline:
-    """Heat maps of networks with random weights, which are sampled again for each prediction.
+    """Baseline of heat maps from networks with random weights, sampled again for each prediction.
 
-    No learning was needed for what these maps find.
+    Lesions that these maps find are found without training.
 
     Args:
         n_networks: Number of networks.
@@ -162,7 +162,7 @@ class WeightRandomizationBaseline:
     def initialize(self, module: SupervisedModule, data: ManifestDataModule) -> None:
         """Create the random networks.
 
-        The trained network stays as it is, and must have no hooks yet.
+        The trained network is not changed, and must have no hooks yet.
         """
         size, canvas = max(2, data.eval_batch_size), data.current_image_size()
         ids = (
@@ -197,6 +197,6 @@ class WeightRandomizationBaseline:
 def preprocess(module: SupervisedModule, images: Tensor) -> Tensor:
     """Preprocess uint8 images `B x C x H x W` as the module does for its network.
 
-    They are moved to its device, normalised, and brought to its memory format.
+    They are moved to its device, normalized, and converted to its memory format.
     """
     return module.normalize(images.to(module.device)).contiguous(memory_format=module.memory_format)

@@ -1,4 +1,4 @@
-"""Turn the peaks of a heat map into boxes."""
+"""Conversion of the peaks of a heat map to boxes."""
 
 from typing import Annotated, Literal
 
@@ -23,19 +23,19 @@ EIGHT_CONNECTED = np.ones((3, 3))  # pixels that share a side or a corner are co
 
 
 def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.ndarray]:
-    """Find the peaks inside the picture, highest first.
+    """Find the peaks inside the image, highest first.
 
-    A peak is a connected set of equally high pixels above 0 without a higher one beside it, so a
-    plateau is one peak, at its middle. Peaks are searched on the whole canvas, and those on the
-    padding left out: a slope that rises into the padding is no peak.
+    A peak is a connected set of equally high pixels above 0 without a higher neighbour, so a
+    plateau is one peak at its center. Peaks are searched on the whole canvas, and those on the
+    padding are left out, because a slope that rises into the padding is not a peak.
 
     Args:
         heat: `H x W` at canvas size. A constant map has no peak.
-        content: Place of the picture on the canvas.
+        content: Position of the image on the canvas.
 
     Returns:
-        float64 `N x 2` (x, y) in canvas pixels, the centre of the first pixel being (.5, .5), and
-        float64 `N`, the heat there.
+        float64 `N x 2` (x, y) in canvas pixels, where the center of the first pixel is (.5, .5),
+        and float64 `N`, the values of the heat map there.
     """
     labels, count = ndimage.label(local_maxima(heat), EIGHT_CONNECTED)
     each = np.arange(1, count + 1)
@@ -53,9 +53,9 @@ def find_peaks(heat: np.ndarray, content: ContentBox) -> tuple[np.ndarray, np.nd
 
 
 def suppress_close_peaks(peaks: np.ndarray, min_distance: float) -> np.ndarray:
-    """Return the indices of peaks `N x 2`, highest first, that are far from all kept before them.
+    """Return the indices of peaks `N x 2`, highest first, that are far from all higher kept peaks.
 
-    Far is at least `min_distance` in x or in y.
+    The distance must be at least `min_distance` in x or in y.
     """
     kept: list[int] = []
     for i, peak in enumerate(peaks):
@@ -68,19 +68,19 @@ def find_region_around_peak(peak: np.ndarray, heat: np.ndarray, min_height: floa
     """Return the bounding box (x1, y1, x2, y2) of the connected pixels around a peak (x, y).
 
     Args:
-        peak: In pixels of `heat`.
-        heat: `h x w`.
-        min_height: Least height of these pixels; pixels of 0 never belong.
+        peak: Peak in pixels of `heat`.
+        heat: Heat map, `h x w`.
+        min_height: Smallest value of these pixels; pixels of 0 are never included.
     """
     labels, _ = ndimage.label((heat >= min_height) & (heat > 0), EIGHT_CONNECTED)
     x, y = np.minimum(peak.astype(int), [heat.shape[1] - 1, heat.shape[0] - 1])
-    if not labels[y, x]:  # the middle of a hollow plateau
+    if not labels[y, x]:  # the center of a hollow plateau
         return np.array([x, y, x + 1, y + 1], float)
     rows, columns = ndimage.find_objects(labels)[labels[y, x] - 1]
     return np.array([columns.start, rows.start, columns.stop, rows.stop], float)
 
 
-BoxSide = Annotated[float, Field(ge=1)]  # of a box, in canvas pixels
+BoxSide = Annotated[float, Field(ge=1)]  # side of a box in canvas pixels
 
 
 @config_dataclass
@@ -92,24 +92,24 @@ class PeakBoxes:
 
     Args:
         size: `fixed`: `width x height` around the peak. `adaptive`: the bounding box of the
-            connected region around the peak above a share of its height; peaks whose valleys are
-            less deep share one region, and so one box.
+            connected region around the peak above a fraction of its height; peaks without a deeper
+            valley between them share one region and one box.
         width: Width of fixed boxes, in canvas pixels.
         height: Height of fixed boxes, in canvas pixels.
-        share: Share of the peak's height that bounds the region of an adaptive box.
-        smallest: Least side of adaptive boxes in canvas pixels; a shorter one grows about the
-            region's middle.
-        largest: Greatest side of adaptive boxes in canvas pixels; a longer one is cut, about the
+        share: Fraction of the peak's height that bounds the region of an adaptive box.
+        smallest: Smallest side of adaptive boxes in canvas pixels; a shorter side is enlarged
+            around the region's center.
+        largest: Largest side of adaptive boxes in canvas pixels; a longer side is cut around the
             peak.
-        per_image: Most boxes per image.
-        at_least: Least height of a peak, as a share of the image's highest one.
-        min_distance: Least distance of two peaks in canvas pixels, in x or y; of closer ones the
-            higher is kept.
-        iou: Of two boxes that overlap more (intersection over union) the one with the higher peak
-            is kept.
+        per_image: Largest number of boxes per image.
+        at_least: Smallest height of a peak, as a fraction of the image's highest peak.
+        min_distance: Smallest distance of two peaks in canvas pixels, in x or y; the higher one of
+            two closer peaks is kept.
+        iou: Largest overlap of two boxes (intersection over union); if two boxes overlap more, the
+            one with the higher peak is kept.
 
     Raises:
-        UserError: an unknown size, a number out of its range.
+        UserError: The size is unknown, or a number is out of its range.
     """
 
     size: Literal["fixed", "adaptive"] = "fixed"
@@ -133,12 +133,12 @@ class PeakBoxes:
             )
 
     def __call__(self, heat: np.ndarray, content: ContentBox) -> Proposals:
-        """Propose the boxes of one image; none if the heat is all zero, or the same everywhere.
+        """Propose the boxes of one image; none if the heat map is constant.
 
         Args:
             heat: `H x W` at canvas size, 0 or more.
-            content: Place of the picture on the canvas. Peaks on the padding are not taken. A box
-                that sticks out of the content is shifted inside; one that is larger is cut to it.
+            content: Position of the image on the canvas. Peaks on the padding are ignored. A box
+                that extends beyond the content is shifted inside; a larger box is cut to it.
         """
         top, left, height, width = content
         peaks, heights = find_peaks(heat, content)

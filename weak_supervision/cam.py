@@ -1,4 +1,4 @@
-"""Class activation maps of a batch, recorded in the forward pass of the prediction."""
+"""Class activation maps, computed from activations that are recorded during the prediction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,30 +33,31 @@ METHODS_WITHOUT_SVD = (
 SVD_METHODS = ("EigenCAM", "EigenGradCAM", "SegEigenCAM")
 CAM_METHODS = (
     METHODS_WITHOUT_SVD + SVD_METHODS
-)  # those of the library that need nothing but a layer's activations and their gradients
-MAX_SVD_CELLS = 4096  # cells; the library takes a full SVD, of cells x cells numbers an image
+)  # methods of the library that need only a layer's activations and their gradients
+MAX_SVD_CELLS = 4096  # the library computes a full SVD with cells x cells numbers per image
 
 
 class CAMMethod:
-    """A CAM method, computed by the grad-cam library's class of that name.
+    """CAM method that uses the formula of the grad-cam library's class of that name.
 
-    Only the class's formula, `get_cam_image`, is used, and not its hooks and its `forward`. Those
-    go forward a second time and back to the input, keep activations that the network overwrites in
+    Only `get_cam_image` of the class is used, not its hooks and its `forward`: those run a second
+    forward pass and a backward pass to the input, keep activations that the network overwrites in
     place, refuse bfloat16, leave the network in evaluation mode, and subtract each map's minimum.
 
     Args:
         method: One of `CAM_METHODS`.
-        key: Configuration key that errors name.
-        alignment: Where the cells look, see `upsample`.
+        key: Configuration key for error messages.
+        alignment: Position of the cells, see `upsample`.
     """
 
     def __init__(self, method: str, key: str, alignment: str = "center") -> None:
-        # It imports matplotlib, scikit-learn and more, so it is imported only for heat maps.
+        # the library imports matplotlib, scikit-learn and more, so it is imported only for heat
+        # maps
         import pytorch_grad_cam
 
         self._cam = getattr(pytorch_grad_cam, method)(
             nn.Linear(1, 1), []
-        )  # it wants a network, and asks it nothing
+        )  # the class requires a network but does not use it
         self.method, self.key, self.alignment = method, key, alignment
 
     @property
@@ -81,8 +82,8 @@ class CAMMethod:
             numbers that are not finite.
 
         Raises:
-            UserError: a method by SVD, and a layer with so many cells that the SVD would not fit
-                into memory.
+            UserError: The method needs an SVD, and the layer has so many cells that it would not
+                fit into memory.
         """
         by = list(gradients) if self.needs_gradients else [None for _ in activations]
         maps = [
@@ -104,7 +105,7 @@ class CAMMethod:
                 f" more than {MAX_SVD_CELLS}"
             )
             raise UserError(
-                f"{wrong}; name a later layer in {self.key}.layers, or take another method such as"
+                f"{wrong}; name a later layer in {self.key}.layers, or set another method such as"
                 " LayerCAM"
             )
         if not len(activations):
@@ -129,19 +130,19 @@ def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
 def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center") -> np.ndarray:
     """Upsample heat maps `B x h x w` to canvas size, bilinearly between the centres of the cells.
 
-    `center`: a cell looks at the middle of its share of the canvas, as in OpenCV and the library,
-    and as patches are cut.
+    `center`: a cell is at the center of its part of the canvas, as in OpenCV, in the library and
+        for patches.
 
-    `corner`: a cell looks at its upper left corner, because a convolution of stride 2 that pads
-    both sides is centred on the first of its two pixels. With `center`, maps of such a network
-    (resnet18, resnet50) point beside the lesion by half a cell. Shortcuts that average (resnetrs50)
-    look at the middle, and lie in between.
+    `corner`: a cell is at the upper left corner of its part, because a convolution of stride 2 that
+        pads both sides is centered on the first of its two pixels. With `center`, maps of such a
+        network (resnet18, resnet50) miss the lesion by half a cell. Networks with averaging
+        shortcuts (resnetrs50) are in between.
 
-    The highest pixel may be a little below the highest cell, which may look between two pixels.
+    The highest pixel may be slightly below the highest cell, which may be between two pixels.
 
     Args:
-        heat: Maps whose cells share the canvas out evenly.
-        size: Height and width in pixels, such as a `Canvas`.
+        heat: Maps whose cells divide the canvas evenly.
+        size: Height and width in pixels, such as an `ImageSize`.
         alignment: `center` or `corner`.
 
     Returns:
@@ -178,11 +179,11 @@ def _upsample_rows_corner_aligned(rows: np.ndarray, length: int) -> np.ndarray:
 
 FP16_GRADIENT_SCALE = (
     2.0**10
-)  # gradients pass a float16 network enlarged, lest small ones become zero
+)  # gradients are scaled in a float16 network, so that small ones do not become zero
 
 
 class ActivationRecorder:
-    """Recorder of the last forward, which computes its heat maps.
+    """Recorder of the last forward pass, which computes its heat maps.
 
     `ClassActivationMaps.recording` creates it.
 
@@ -195,27 +196,25 @@ class ActivationRecorder:
         self._cam_method, self._layer_names = cam_method, layer_names
         self._activations: dict[str, Tensor] = {}
         self._logits: Tensor | None = None
-        self._grad_was_enabled: bool | None = (
-            None  # whether gradients were, before the forward that runs now
-        )
+        self._grad_was_enabled: bool | None = None  # gradient mode before the running forward pass
 
     def compute(self, channel: int = 0, image_indices: Sequence[int] | None = None) -> np.ndarray:
-        """Compute the heat maps of the last forward, with one backward for the whole batch.
+        """Compute the heat maps of the last forward pass, with one backward pass per batch.
 
-        It can be called once per forward; the backward ends at the first layer.
+        It can be called once per forward pass; the backward pass ends at the first layer.
 
         Args:
             channel: Channel of the logits.
-            image_indices: Images of the batch that are mapped; None is all.
+            image_indices: Images of the batch for which maps are computed; None is all.
 
         Returns:
             float32 `B x h x w` in 0..1 at the finest layer's resolution, see `ClassActivationMaps`;
             B is the number of mapped images.
 
         Raises:
-            UserError: the forward does not pass a layer, a layer gives no map, the logits do not
-                depend on the layers, or have no such channel.
-            RuntimeError: there was no forward since the last call.
+            UserError: The forward pass does not use a layer, a layer gives no map, or the logits do
+                not depend on the layers or have no such channel. RuntimeError: There was no forward
+                pass since the last call.
         """
         if self._logits is None:
             raise RuntimeError(
@@ -259,7 +258,8 @@ class ActivationRecorder:
                 " gradients follow; name another layer"
             )
         scale = FP16_GRADIENT_SCALE if logits.dtype == torch.float16 else 1.0
-        # Images are independent in evaluation mode, so the sum's gradient is that of each image.
+        # images are independent in evaluation mode, so the gradient of the sum is that of each
+        # image
         with torch.enable_grad():
             score = logits[:, channel].float().sum() * scale
         return [
@@ -268,7 +268,7 @@ class ActivationRecorder:
         ]
 
     def _to_bchw(self, tensor: Tensor, image_indices: Sequence[int]) -> np.ndarray:
-        """Convert some images to float32 `B x C x h x w`, whatever the layout."""
+        """Convert some images of any layout to float32 `B x C x h x w`."""
         tensor = tensor.detach()
         grids = [to_chw(tensor[row], self._aspect_ratio) for row in image_indices or [0]]
         if grids[0] is None or grids[0][0].numel() < 2:
@@ -279,12 +279,13 @@ class ActivationRecorder:
         return torch.stack(grids)[: len(image_indices)].numpy()  # type: ignore[arg-type]
 
     def make_layer_hook(self, layer_name: str) -> Callable[..., Tensor | None]:
-        """Make a hook that keeps a layer's output and passes on a copy.
+        """Make a hook that keeps a layer's output and returns a copy.
 
-        The output is the start of the graph, or a part of it behind an earlier layer.
+        The output is the start of the graph, or a part of it after an earlier layer.
         """
 
-        def hook(module: nn.Module, given: Any, output: Any) -> Tensor | None:
+        def keep_output(module: nn.Module, given: Any, output: Any) -> Tensor | None:
+            """Keep the output and return a copy of it."""
             if layer_name in self._activations:
                 return None
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
@@ -298,14 +299,14 @@ class ActivationRecorder:
                 else output.detach().float().requires_grad_(self._cam_method.needs_gradients)
             )
             self._activations[layer_name] = kept
-            return kept.to(output.dtype, copy=True)  # what follows may work in place
+            return kept.to(output.dtype, copy=True)  # later layers may work in place
 
-        return hook
+        return keep_output
 
     def network_pre_hook(
         self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Start a forward: gradients are recorded, which costs nothing up to the first layer."""
+        """Start a forward pass with gradients, which costs nothing up to the first layer."""
         self._grad_was_enabled, self._logits = torch.is_grad_enabled(), None
         self._activations.clear()
         if self._cam_method.needs_gradients and torch.is_inference_mode_enabled():
@@ -321,7 +322,7 @@ class ActivationRecorder:
         torch.set_grad_enabled(self._cam_method.needs_gradients)
 
     def network_hook(self, net: nn.Module, args: Any, output: Any) -> Any:
-        """End a forward, failed or not: keep the logits and their graph, return them detached."""
+        """End a forward pass, even a failed one: keep the logits' graph, return them detached."""
         self.restore_grad_mode()
         if isinstance(output, Tensor):
             self._logits = output
@@ -337,13 +338,13 @@ class ActivationRecorder:
 
 @validated
 class ClassActivationMaps:
-    """Class activation maps of a classifier: where the logit of a class comes from.
+    """Class activation maps of a classifier, which show the origin of a class's logit.
 
     A heat map is the library's class activation map without its negative part, divided by its
     maximum: 0 is no evidence, 1 the strongest of this image, and half the height is half the
     evidence. The library's own `scale_cam_image` also subtracts the minimum, so that a map that is
-    warm everywhere looks as if it pointed somewhere; up to that shift the two are the same. A map
-    without any evidence stays all zero, which `heat.max() == 0` tells.
+    high everywhere seems to point somewhere; up to that shift the two are equal. A map without any
+    evidence stays all zero, so that `heat.max() == 0`.
 
     Example:
         heat_maps: {method: LayerCAM, layers: [layer3, layer4]}
@@ -358,12 +359,12 @@ class ClassActivationMaps:
         layers: Names as in `named_modules`; the maps of several are averaged on the finest grid.
             None is the last stage. For a transformer that reads its class token, name the first
             norm of its last block: after it the other tokens no longer count.
-        cam_alignment: `center` or `corner`: where in its share of the canvas a cell looks, see
+        cam_alignment: Position of a cell in its part of the canvas, `center` or `corner`, see
             `upsample`.
-        key: Configuration key that errors name.
+        key: Configuration key for error messages.
 
     Raises:
-        UserError: the method or `cam_alignment` is unknown.
+        UserError: The method or `cam_alignment` is unknown.
     """
 
     def __init__(
@@ -376,7 +377,7 @@ class ClassActivationMaps:
         if method not in CAM_METHODS:
             near = get_close_matches(str(method), CAM_METHODS, n=3, cutoff=0.4) or CAM_METHODS[:3]
             raise UserError(
-                f"{key}.method={method} is no method of heat maps; did you mean"
+                f"{key}.method={method} is not a method of heat maps; did you mean"
                 f" {' or '.join(near)}?"
             )
         self.method, self.layers, self.cam_alignment, self.key = method, layers, cam_alignment, key
@@ -392,20 +393,20 @@ class ClassActivationMaps:
 
     @contextmanager
     def recording(self, net: nn.Module) -> Iterator[ActivationRecorder]:
-        """Record every forward of the network, for the heat maps of that batch.
+        """Record every forward pass of the network, for the heat maps of its batch.
 
-        The context yields a recorder, whose `compute()` makes the maps of the last forward. Logits
-        are unchanged, and up to the first layer there is no cost of autograd. Meanwhile the network
-        is in evaluation mode, runs without torch.compile, and its parameters require no gradients;
-        afterwards all of this is restored.
+        The context yields a recorder, whose `compute()` makes the maps of the last forward pass.
+        Logits are unchanged, and up to the first layer there is no cost of autograd. Within the
+        context the network is in evaluation mode, runs without torch.compile, and its parameters
+        require no gradients; all of this is restored afterwards.
 
         Args:
-            net: Network from float `B x C x H x W` to logits `B x classes`. Of an `Ensemble` the
-                layers are those of the first network, and of mirrored views the first is mapped.
+            net: Network from float `B x C x H x W` to logits `B x classes`. For an `Ensemble`, the
+                layers are those of the first network and the maps those of its first view.
 
         Raises:
-            UserError: a layer that the network does not have; in the forward: under inference mode,
-                or a layer that gives no map.
+            UserError: The network does not have a layer; or in the forward pass: inference mode is
+                on, or a layer gives no map.
         """
         listened = first_network(net)
         names = resolve_layers(listened, self.layers, f"{self.key}.layers")
@@ -434,7 +435,7 @@ def compute_cam(
         heat_maps: Method and layers.
         net: The classifier.
         images: Input of `forward`.
-        forward: Function that calls the classifier, such as a module that normalises first; None is
+        forward: Function that calls the classifier, such as a module that normalizes first; None is
             the classifier itself.
         channel: Channel of the logits.
 
@@ -442,7 +443,7 @@ def compute_cam(
         Logits `B x classes`, and float32 `B x h x w` in 0..1.
 
     Raises:
-        UserError: as `ClassActivationMaps.recording` and `ActivationRecorder.compute`.
+        UserError: See `ClassActivationMaps.recording` and `ActivationRecorder.compute`.
     """
     with heat_maps.recording(net) as listener:
         logits = (forward or net)(images)

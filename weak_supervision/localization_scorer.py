@@ -1,4 +1,4 @@
-"""Score pseudo labels against lesions and compare them with baselines."""
+"""Scorer of pseudo labels against lesions, with baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -60,11 +60,11 @@ def baseline_differences(
     Args:
         method: Results on the same images as the baseline's.
         baseline: Results on the same images as the method's.
-        rules: Scoring rules, whose `resamples` and `seed` the bootstrap has.
-        score_names: Scores; those that the rules do not define are left out.
+        rules: Scoring rules, with `resamples` and `seed` of the bootstrap.
+        score_names: Names of scores; those that the rules do not define are left out.
 
     Raises:
-        ValueError: the two saw different images.
+        ValueError: The two have different images.
     """
     check_same_images(method, baseline)
     points = [compute_scores(each, rules) for each in (baseline, method)]
@@ -187,7 +187,7 @@ class NullScorer:
         """Do nothing."""
 
     def wants(self, info: ImageInfo) -> bool:
-        """Return False: no image is scored."""
+        """Return False, because no image is scored."""
         return False
 
     def update(self, *_: Any) -> None:
@@ -249,7 +249,7 @@ class LocalizationScorer:
             module: Trained module, which has no hooks yet.
             data: Data that will be predicted.
             lookup: Lookup of its images.
-            boxes: Makes boxes from peaks.
+            boxes: Function that makes boxes from peaks.
         """
         self._lookup, self._active = (
             lookup,
@@ -257,13 +257,13 @@ class LocalizationScorer:
         )
         self._boxes = boxes
         self._brightest_blob.boxes = replace(boxes, at_least=0.0)
-        # beside a full bladder nothing else would be left
+        # otherwise a full bladder would exclude all other peaks
         self.image_stats = []
         if self._active:
             self._randomized_networks.initialize(module, data)
 
     def wants(self, info: ImageInfo) -> bool:
-        """Return True if an image is scored, and so needs a heat map whatever its probability."""
+        """Return True if an image is scored and therefore needs a heat map for any probability."""
         return self._active and info.split == self.split
 
     def update(

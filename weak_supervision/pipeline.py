@@ -1,4 +1,4 @@
-"""Pseudo labels of one image: heat map, boxes, masks, quality control."""
+"""Pipeline of one image's pseudo labels: heat map, boxes, masks, quality control."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from weak_supervision.segmenters.base import Segmenter
 
 
 class StepTimer:
-    """Seconds per step, in the order in which the steps first started."""
+    """Timer of the seconds per step, in the order in which the steps first started."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -54,7 +54,7 @@ NO_PROPOSALS = Proposals(np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0))
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """Image metadata that is known before the pipeline runs.
+    """Metadata of an image that are known before the pipeline runs.
 
     Attributes:
         id: Id of the image.
@@ -77,7 +77,8 @@ class PseudoLabel:
         info: The image.
         probability: Probability by the classifier.
         predicted_positive: True if the decision rule calls the image positive.
-        has_cam: True if its heat map was made: not below the threshold, nor beyond `max_images`.
+        has_cam: True if its heat map was computed, that is, above the threshold and within
+            `max_images`.
         cam_nonzero: True if the heat map is not all zero.
         proposals: Boxes in canvas pixels.
         boxes: The same boxes in the image's own pixels, `N x 4`.
@@ -99,7 +100,7 @@ class PseudoLabel:
 
     @property
     def n_accepted(self) -> int:
-        """Number of accepted masks."""
+        """Number of accepted masks of the image."""
         return sum(verdict.reason is None for verdict in self.mask_checks)
 
 
@@ -108,10 +109,10 @@ class PseudoLabelPipeline:
 
     Args:
         heat_maps: Class activation maps, which upsample heat maps.
-        boxes: Makes boxes from peaks.
-        segmenter: Makes masks from boxes.
-        quality: Decides which masks are kept.
-        timer: Counts the seconds of each step.
+        boxes: Function that makes boxes from peaks.
+        segmenter: Function that makes masks from boxes.
+        quality: Filter that accepts or rejects masks.
+        timer: Timer of each step.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class PseudoLabelPipeline:
             info: The image.
             probability: Probability by the classifier.
             heat: float32 `h x w` in 0..1 on the grid of a layer.
-            image: uint8 `H x W` at its own size; None where no masks are wanted.
+            image: uint8 `H x W` at its own size; None if no masks are wanted.
         """
         box = info.letterbox
         with self.timer("boxes"):
@@ -172,8 +173,8 @@ class ImageLookup:
     """Lookup of a data set's images by their ids.
 
     Args:
-        data: Prepared.
-        channel: Channel of the mapped class.
+        data: Prepared data module.
+        channel: Channel of the class.
     """
 
     def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Accept or reject pseudo masks by their features and their stability."""
+"""Quality filter of pseudo masks by their features and their stability."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ def mask_features(
     - `area`: share of the image.
     - `components`: number of pieces; corners touch.
     - `largest`: share of the mask that its largest piece has.
-    - `distance`: from the peak to the nearest edge of a pixel, in longer sides of the box; 0 if the
-      peak is inside.
+    - `distance`: from the peak to the nearest edge of a pixel, relative to the longer side of the
+    box; 0 if the peak is inside.
     - `heat`: mean heat inside the mask.
     - `agreement`: `heat` minus the mean heat of the rest of the box, which counts as 0 if the mask
       fills the box.
@@ -74,15 +74,15 @@ def jitter_boxes(
 ) -> np.ndarray:
     """Move the four edges of each box by independent random shifts; float `N x count x 4`.
 
-    Shifts are uniform over `-max_shift` to `max_shift` of the box's width or height. They depend on
-    the seed, the image and the box alone, so that other boxes, images or ranks change nothing.
+    Shifts are uniform over `-max_shift` to `max_shift` of the box's width or height. They depend
+    only on the seed, the image and the box, not on other boxes, images or ranks.
 
     Args:
         boxes: Float `N x 4`, x1, y1, x2, y2.
         shape: H, W; boxes are cut off at the image's edges.
         id: Id of the image.
-        count: Moved boxes per box.
-        max_shift: Below 0.5, or edges could pass each other.
+        count: Number of moved boxes per box.
+        max_shift: Largest relative shift; below 0.5, so that edges cannot pass each other.
         seed: Seed of the shifts.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -107,15 +107,15 @@ def segment_with_jitter(
     """Segment boxes and measure the stability of each mask, in one call of the segmenter.
 
     Args:
-        segmenter: Segments boxes.
+        segmenter: Segmenter of boxes.
         image: Uint8 `H x W`.
         boxes: Float `N x 4`.
         points: Float `N x 2`; a moved box keeps its peak.
         jittered_boxes: Float `N x k x 4`, moved boxes as by `jitter_boxes`.
 
     Returns:
-        `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN where
-        k is 0.
+        `N` masks, and float64 `N`: the mean IoU of a mask with those of its moved boxes; NaN if k
+            is 0.
     """
     number, each = jittered_boxes.shape[:2]
     if number == 0:
@@ -134,15 +134,15 @@ def segment_with_jitter(
     return (
         Masks(found.masks[:number].copy(), found.scores[:number].copy()),
         stable,
-    )  # copies, so that the moved ones can be freed
+    )  # copied, so that the masks of moved boxes can be freed
 
 
 def mask_iou(mask: np.ndarray, other: np.ndarray) -> float:
-    """Compute the IoU of two bool masks; 0 where both are empty."""
+    """Compute the IoU of two bool masks; 0 if both are empty."""
     return int((mask & other).sum()) / max(1, int((mask | other).sum()))
 
 
-REJECTION_STEPS = {  # reason of rejection -> what the masks that pass have; asked in this order
+REJECTION_STEPS = {  # reason of rejection -> property of masks that pass; checked in this order
     "no heat": "heat",
     "empty mask": "a mask",
     "too small": "large enough",
@@ -173,26 +173,28 @@ class MaskCheck:
 
 @config_dataclass
 class QualityFilter:
-    """Bounds that a mask has to satisfy; a value on a bound passes.
+    """Quality filter with bounds that a mask has to satisfy; a value on a bound passes.
 
     Args:
-        min_area: Least area, as a share of the image.
-        max_area: Greatest area, as a share of the image.
-        max_components: Most pieces of a mask; corners touch.
-        min_largest: Least share of the mask that its largest piece has.
-        max_distance: Greatest distance from the peak to the mask, in longer sides of the box.
-        min_probability: Least probability of the image, by the classifier.
-        min_agreement: Least difference of mean heat inside the mask and in the rest of the box, -1
+        min_area: Smallest area, as a fraction of the image.
+        max_area: Largest area, as a fraction of the image.
+        max_components: Largest number of pieces of a mask (8-connected).
+        min_largest: Smallest fraction of the mask in its largest piece.
+        max_distance: Largest distance from the peak to the mask, relative to the longer side of the
+            box.
+        min_probability: Smallest probability of the image by the classifier.
+        min_agreement: Smallest difference of mean heat inside the mask and in the rest of the box,
+            -1
             to 1; -1 accepts all.
-        min_score: Least score by the segmenter. For segmenters without weights it is the contrast:
-            noise alone has up to about 0.1, a lesion more.
-        min_stability: Least mean IoU with the masks of moved boxes.
-        jitters: Moved boxes per box; 0 leaves stability out.
-        jitter: Greatest shift of each edge, as a share of the box's width or height.
+        min_score: Smallest score of the segmenter. For segmenters without weights it is the
+            contrast; pure noise has up to about 0.1, a lesion more.
+        min_stability: Smallest mean IoU with the masks of moved boxes.
+        jitters: Number of moved boxes per box; 0 turns the stability check off.
+        jitter: Largest shift of each edge, as a fraction of the box's width or height.
         seed: Seed of the shifts.
 
     Raises:
-        UserError: a bound that is impossible.
+        UserError: A bound is impossible.
     """
 
     min_area: Fraction = 1e-4
@@ -225,7 +227,7 @@ class QualityFilter:
         boxes: np.ndarray,
         points: np.ndarray,
     ) -> tuple[Masks, np.ndarray]:
-        """Segment an image's boxes and measure how stable each mask is (`N`).
+        """Segment an image's boxes and measure the stability of each mask (`N`).
 
         It calls the segmenter once, see `segment_with_jitter`.
         """
@@ -284,7 +286,7 @@ class QualityFilter:
 def rejection_funnel(reasons: Iterable[str | None]) -> list[tuple[str, int]]:
     """Count the boxes that are left after each check, from all of them to the accepted ones.
 
-    The loss at each step is what that reason rejected.
+    The difference between two steps is the number of masks that were rejected for that reason.
 
     Args:
         reasons: `MaskCheck.reason` of every box.

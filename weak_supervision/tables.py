@@ -15,7 +15,7 @@ from datamodules.manifest.manifest import FILE_COLUMNS, Manifest
 from weak_supervision.pipeline import PseudoLabel
 from weak_supervision.quality import mask_features
 
-MaskWithOrigin = tuple[Any, str]  # a mask, and what it is
+MaskWithOrigin = tuple[Any, str]  # a mask and its origin
 IMAGE_COLUMNS = (
     "id",
     "label",
@@ -40,9 +40,10 @@ FEATURE_NAMES = (
 
 
 def build_image_table(pseudo_labels: Sequence[PseudoLabel], threshold: float) -> pd.DataFrame:
-    """Build the table of images, one row each.
+    """Build the table of images, one row per image.
 
-    `pred` is the decision; `heat` is 1 if the heat map is not all zero, and empty if none was made.
+    `pred` is the decision; `heat` is 1 if the heat map is not all zero, and empty without a heat
+    map.
     """
     rows = [
         (
@@ -71,7 +72,7 @@ def build_image_table(pseudo_labels: Sequence[PseudoLabel], threshold: float) ->
 
 
 def build_box_table(pseudo_labels: Sequence[PseudoLabel], in_image_pixels: bool) -> pd.DataFrame:
-    """Build the table of boxes, one row each, the strongest of an image first.
+    """Build the table of boxes, one row per box, the strongest box of an image first.
 
     `score` is the image's probability times the heat at the peak.
 
@@ -134,7 +135,7 @@ def write_split_tables(
 
 
 def remove_previous_outputs(folder: Path) -> None:
-    """Remove the files of an earlier prediction, so that old and new ones do not mix."""
+    """Remove the files of an earlier prediction, so that old and new files are not mixed."""
     for part in ("heat", "overlays", "masks"):
         shutil.rmtree(folder / part, ignore_errors=True)
     for path in folder.glob("p*_*.csv"):
@@ -180,10 +181,10 @@ def build_segmentation_manifest(
     select_mask: Callable[[PseudoLabel, Any, Manifest], MaskWithOrigin | None],
     class_name: str,
 ) -> Manifest:
-    """Build a segmenter's training set, one row per image with a known mask, also an empty one.
+    """Build the training set of a segmenter, one row per image with a known (even empty) mask.
 
-    Column `mask_is` has the origin of the mask; `split` is that of the classifier, so that test
-    images never train.
+    The column `mask_is` has the origin of the mask; `split` is that of the classifier, so that its
+    test images are never trained on.
 
     Args:
         table: Manifest of the classifier.
@@ -215,7 +216,7 @@ def build_segmentation_manifest(
     ]
     dropped += (
         ["true_mask"] if table.swap_masks and "true_mask" in chosen else []
-    )  # its files are not swapped, and the masks written here are
+    )  # the files are not swapped, but the masks written here are
     return Manifest(
         chosen.assign(**columns).drop(columns=dropped), (class_name,), table.group_is, table.phantom
     )
@@ -234,7 +235,7 @@ def select_pseudo_mask(
         table: Manifest of the classifier, which reads true masks.
 
     Returns:
-        Mask (None for an empty one) and its origin; None if nothing is known.
+        The mask (None for an empty one) and its origin; None if the mask is unknown.
     """
     if pseudo_label.info.split == "test" and true_path is not False:
         return select_true_mask(pseudo_label, true_path, table)
@@ -246,7 +247,7 @@ def select_pseudo_mask(
 def select_true_mask(
     pseudo_label: PseudoLabel, true_path: str | bool, table: Manifest
 ) -> MaskWithOrigin | None:
-    """Select the true mask; a normal image needs none, an abnormal one without is left out."""
+    """Select the true mask; normal images need none, abnormal images without one are left out."""
     if isinstance(true_path, str):
         mask, _ = table.read_mask(true_path)
         return (

@@ -1,4 +1,4 @@
-"""Draw pseudo labels and write the localization section of the report."""
+"""Images of pseudo labels and the localization section of the report."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class PerSplitLimit:
 
 
 REJECTED_COLOR, FALSE_POSITIVE_COLOR = (150, 150, 150), (230, 120, 200)
-MIN_OVERLAY_SIDE = 512  # pixels of a picture's longer side at least
+MIN_OVERLAY_SIDE = 512  # smallest longer side of an overlay in pixels
 EXAMPLES_PER_KIND, EXAMPLE_SIDE = (
     3,
     420,
@@ -60,7 +60,7 @@ EXAMPLE_KINDS = (
 
 
 class OverlayWriter:
-    """Writer of heat maps, overlays and masks, which keeps a few cases for the page.
+    """Writer of heat maps, overlays and masks, which keeps some examples for the page.
 
     Files are `heat/*.npy` (float32 `h x w` on the layer's grid), `overlays/*.png` and
     `masks/*.png`.
@@ -68,7 +68,7 @@ class OverlayWriter:
     Args:
         folder: Output folder.
         heat_maps: Class activation maps, which upsample heat maps.
-        overlays: Most overlays of each split.
+        overlays: Limit on the overlays of each split.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class OverlayWriter:
         self.examples: list[Case] = []
 
     def reset(self, data: ManifestDataModule, write_files: bool) -> None:
-        """Set the file names, make the folders, and forget earlier cases.
+        """Set the file names, create the folders, and clear earlier examples.
 
-        Names are of whole ids, so that images of one name in several folders never collide.
+        File names contain complete ids, so that images of one name in several folders never
+        collide.
 
         Args:
             data: Prepared data.
@@ -174,7 +175,7 @@ def render_panes(
     canvas = grey
     for i, one in enumerate(
         pseudo_label.boxes
-    ):  # of an image known to be normal no masks are drawn
+    ):  # masks of an image that is known to be normal are not shown
         colour = (
             FALSE_POSITIVE_COLOR
             if not pseudo_label.mask_checks
@@ -298,9 +299,9 @@ def build_section(
     """Build the section of the page.
 
     Args:
-        summary: As `build_summary` gives it.
-        localization: Scores of localization; None without any.
-        cases: Cases with pictures.
+        summary: Result of `build_summary`.
+        localization: Scores of localization, or None.
+        cases: Example images.
     """
     tables = [
         _funnel_table("Images that pass each step", summary["images"]),

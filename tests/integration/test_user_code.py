@@ -65,7 +65,7 @@ def project(tmp_path, monkeypatch):
 
 
 def run_outside(project: Path, *words: str) -> tuple[int, str]:
-    """Call run.py in the user's folder, as a user does; return the exit code and what it printed."""
+    """Call run.py in the user's folder; return the exit code and the printed output."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *words],
         cwd=project,

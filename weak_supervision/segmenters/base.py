@@ -11,10 +11,10 @@ CONFIG_KEY = "callbacks.pseudo_labels"
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of one image, in its own pixels.
+    """Masks of one image, in its own pixels.
 
     Attributes:
-        masks: Bool `N x H x W`, one per box; all false where the segmenter found nothing.
+        masks: Bool `N x H x W`, one per box; all false if the segmenter found nothing.
         scores: Float32 `N`, the segmenter's own confidence in each; 0 for an empty mask.
     """
 
@@ -35,13 +35,13 @@ class Masks:
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Segmenter of the boxes of one image; conf chooses it by `_target_`."""
+    """Interface of a segmenter of the boxes of one image; conf chooses it by `_target_`."""
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
         """Segment each box.
 
         Args:
-            image: Uint8 `H x W`, grey, lesions bright.
+            image: Gray image with bright lesions, uint8 `H x W`.
             boxes: Float `N x 4`, x1, y1, x2, y2: the edges in pixels.
             points: Float `N x 2`, x, y: the peak of the heat map in each box; it may miss the
                 lesion by some pixels.
@@ -57,12 +57,12 @@ def empty_masks(image: np.ndarray) -> Masks:
 def box_to_slices(
     box: np.ndarray, shape: tuple[int, ...], margin: float = 0.0
 ) -> tuple[slice, slice]:
-    """Return the rows and columns of the pixels whose centres a box holds; empty outside the image.
+    """Return the rows and columns of pixels with their center in a box; empty outside the image.
 
     Args:
-        box: Float x1, y1, x2, y2.
-        shape: H, W.
-        margin: By how much the box is grown on each side, as a share of its width or height.
+        box: Box (x1, y1, x2, y2), float.
+        shape: Height and width of the image.
+        margin: Growth of the box on each side, as a fraction of its width or height.
     """
     (low, high), limits = box.reshape(2, 2), np.array(shape[1::-1])
     grown = margin * (high - low)

@@ -1,4 +1,4 @@
-"""Segment the lesion in a box without a network: GrabCut and random walker."""
+"""Segmenters of the lesion in a box without a network: GrabCut and random walker."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from skimage.segmentation import random_walker
 from datamodules.arguments import Fraction, NonNegativeFloat, config_dataclass
 from weak_supervision.segmenters.base import Masks, box_to_slices
 
-MIN_CONTRAST = 0.5  # grey levels above the background; less is rounding
+MIN_CONTRAST = 0.5  # gray levels above the background; less is a rounding error
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def crop_box(
         image: Uint8 `H x W`.
         box: Rows and columns of the box; neither is empty.
         point: Float x, y: the peak in pixels of the image.
-        context: Pixels of the result around the box, where the image has them.
-        working_size: Pixels of the box's longer side to which a larger box is shrunk.
+        context: Pixels around the box that are cropped too, within the image.
+        working_size: Longer side in pixels to which a larger box is shrunk.
     """
     rows, columns = box
     scale = min(1.0, working_size / max(rows.stop - rows.start, columns.stop - columns.start))
@@ -113,10 +113,10 @@ def find_blob(
     Args:
         crop: Crop with the places of the box and the peak.
         gray: Float32 `h x w`: the crop's grey values, denoised.
-        reach: Standard deviation in pixels of the Gaussian around the peak that weighs the blobs.
+        reach: Standard deviation in pixels of the Gaussian around the peak that weights the blobs.
         blob_sigma: Width in pixels of the Gaussian that is subtracted.
         background_quantile: Quantile of all pixels that is level 0.
-        sure: Least level of the pixels of `Blob.seed_mask`.
+        sure: Smallest level of the pixels of `Blob.seed_mask`.
     """
     contrast = gray - np.quantile(gray, background_quantile)
     blobs = cv2.GaussianBlur(gray, (0, 0), 1) - cv2.GaussianBlur(gray, (0, 0), blob_sigma)
@@ -152,17 +152,17 @@ def compute_contrast(gray: np.ndarray, mask: np.ndarray) -> float:
     return max(0.0, (within - without) / max(within + without, 1e-6))
 
 
-ContrastFraction = Annotated[float, Field(ge=0.01, le=1)]  # of the contrast
+ContrastFraction = Annotated[float, Field(ge=0.01, le=1)]  # fraction of the contrast
 
 
 @config_dataclass
 class ClassicalSegmenter(ABC):
     """Base class of segmenters without weights, which segment one bright blob in each box.
 
-    Each box is cropped with its surroundings. A mask is one piece without holes. It lies in its
-    box, whatever the box cuts off, unless `margin` allows more. Its score is its contrast, (mean
-    grey value inside - outside) / (their sum), 0 to 1, over the crop. If nothing in the box is
-    brighter than its surroundings, the mask is empty.
+    Each box is cropped with its surroundings. A mask is one piece without holes. It is cut at the
+    border of its box, unless `margin` allows more. Its score is its contrast, (mean grey value
+    inside - outside) / (their sum), 0 to 1, over the crop. If nothing in the box is brighter than
+    its surroundings, the mask is empty.
 
     Args:
         sigma: Standard deviation in pixels of the Gaussian that reduces the counting noise

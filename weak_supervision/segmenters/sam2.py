@@ -1,6 +1,6 @@
-"""Masks by SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes.
+"""Segmenter with SAM 2 (Ravi et al. 2024) of transformers, prompted with boxes.
 
-A MedSAM2 in the same format is loaded from a local folder.
+A MedSAM2 in the same format can be loaded from a local folder.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from weak_supervision.segmenters.base import CONFIG_KEY, Masks, box_to_slices, e
 SUPPORTED_MODEL_TYPES = (
     "sam2",
     "sam2_video",
-)  # published checkpoints are of the video model, of which the image model reads its part
+)  # published checkpoints belong to the video model, and the image model reads a part of them
 WEIGHTS_KEY = f"{CONFIG_KEY}.segmenter.weights"
 WEIGHT_FREE_ALTERNATIVE = (
     f"{CONFIG_KEY}.segmenter._target_=weak_supervision.segmenters.classical.RandomWalkerSegmenter,"
@@ -32,10 +32,10 @@ AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class SAM2Segmenter:
     """SAM 2 segmenter, which segments all boxes of an image in one forward.
 
-    Weights are read when it is constructed, and go to the device at the first image. The image is
-    given in grey in all three channels, stretched to the square that the model was trained on. A
-    mask lies in its box unless `margin` allows more; it may be of several pieces. Its score is the
-    IoU that the model predicts.
+    Weights are read when it is constructed, and moved to the device at the first image. The gray
+    image is copied to all three channels and stretched to the square that the model was trained on.
+    A mask is cut at the border of its box unless `margin` allows more; it may have several pieces.
+    Its score is the IoU that the model predicts.
 
     Example:
         callbacks:
@@ -47,17 +47,17 @@ class SAM2Segmenter:
     Args:
         weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
             processor's JSON).
-        device: `cpu`, `cuda`, `cuda:1`, ...; None takes the GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:1`, ...; None uses a GPU if there is one.
         autocast: `bf16` or `fp16`; None computes in float32.
-        multimask: Let the model give three masks a box, of which the one with the greatest
-            predicted IoU is taken, instead of one.
-        peaks: Use the heat map's peak in each box as a prompt too: a pixel of the lesion.
-        margin: Growth on each side of the box that confines the mask, as a share of its width or
-            height; the prompt is not grown.
+        multimask: True to predict three masks per box and use the one with the largest predicted
+            IoU.
+        peaks: True to use the heat map's peak in each box as a prompt too.
+        margin: Growth of the box that limits the mask on each side, as a fraction of its width or
+            height; the prompt is not changed.
 
     Raises:
-        UserError: weights that cannot be fetched, read or are of another model, an unknown
-            `autocast` or device, an impossible margin.
+        UserError: Weights cannot be downloaded or read or belong to another model, `autocast` or
+            the device is unknown, or the margin is impossible.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SAM2Segmenter:
         found = np.zeros((len(boxes), *image.shape), bool)
         for i, box in enumerate(
             np.asarray(boxes, float)
-        ):  # one by one: at the image's own size logits are large
+        ):  # one by one, because logits at the image's own size are large
             mask = self.processor.post_process_masks([logits[i, best[i]][None, None]], sizes)[0][
                 0, 0
             ].numpy()
@@ -115,7 +115,7 @@ def _resolve_device(name: str | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(
-            f"{CONFIG_KEY}.segmenter.device={name} is no device of torch; take cpu, cuda or null"
+            f"{CONFIG_KEY}.segmenter.device={name} is not a device of torch; set cpu, cuda or null"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
@@ -147,7 +147,7 @@ def _load_model(weights: str) -> tuple[Any, Any]:
             raise _weights_error(weights, error) from error
         raise
     model, about = read
-    lacking = sorted(about["missing_keys"])  # which the library initialises at random
+    lacking = sorted(about["missing_keys"])  # weights that the library initializes at random
     if lacking:
         raise UserError(
             f"{WEIGHTS_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"

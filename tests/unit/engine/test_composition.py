@@ -38,7 +38,7 @@ def test_another_data_set_gets_no_key_of_the_experiments_own(experiment, tmp_pat
 )
 def test_a_key_that_the_chosen_data_set_lacks_is_refused_on_the_command_line(word, mend, tmp_path):
     with pytest.raises(
-        UserError, match="datamodule.view is not a key of datamodule=folder"
+        UserError, match=r"datamodule\.view is not a key of datamodule=folder"
     ) as told:
         words = ["experiment=weak_bone_scan", "scale=demo", "datamodule=folder", word]
         keys_of(words, tmp_path)

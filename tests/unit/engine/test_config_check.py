@@ -132,7 +132,7 @@ TRANSFORMS = "datamodule.augmentation.transforms"
         (
             "noise",
             {"_target_": "datamodules.augmentation.GausNoise", "p": 0.5},
-            "noise._target_=datamodules.augmentation.GausNoise is not there; did you mean"
+            "noise._target_=datamodules.augmentation.GausNoise does not exist; did you mean"
             " datamodules.augmentation.GaussNoise?",
         ),
         (
@@ -235,7 +235,7 @@ def test_what_other_libraries_take_is_left_to_them():
         ),
         (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
         (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
-        (["do=[tset]"], "do=[tset] is not"),
+        (["do=[tset]"], "do=[tset] is unknown"),
     ],
 )
 def test_a_refusal_imports_neither_torch_nor_lightning(overrides, sentence, tmp_path):

@@ -44,7 +44,7 @@ def test_a_network_without_a_stage_is_refused():
 @pytest.mark.parametrize(
     ("words", "wrong", "mend"),
     [
-        ({"method": "GradCam"}, "method=GradCam is no method", "GradCAM or"),
+        ({"method": "GradCam"}, "method=GradCam is not a method", "GradCAM or"),
         (
             {"layers": "layer5"},
             "names layer5, which the network does not have",
