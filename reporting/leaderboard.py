@@ -139,7 +139,7 @@ def _build_group(
         "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
         "measured": {name: score["lower_is_better"] for name, score in measured.items()},
-        "definitions": told["definitions"]
+        "definitions": summary["definitions"]
         | {name: score["definition"] for name, score in measured.items()},
         **{
             name: summary[name]
