@@ -163,7 +163,7 @@ def _check_tasks(cfg: DictConfig) -> None:
         )
     if _lacks_search() and cfg.do != ["wandb_sweep"]:
         raise UserError(
-            f"hparams_search={HydraConfig.get().runtime.choices.hparams_search} is searched by"
+            f"hparams_search={HydraConfig.get().runtime.choices['hparams_search']} is searched by"
             " several runs; add -m, or take do=[wandb_sweep] to make a sweep of W&B of it"
         )
     if cfg.fold is not None and not cfg.folds:
