@@ -31,12 +31,10 @@ def train(cli, export, folder, *words):
 
 
 def test_mlflow_holds_the_numbers_of_metrics_csv_and_names_nobody(cli, export, tmp_path):
-    pytest.importorskip("mlflow")
-    from mlflow import MlflowClient
-
+    mlflow = pytest.importorskip("mlflow")
     folder = tmp_path / "2026-01-02_03-04-05"
     table = train(cli, export, folder, "logger=mlflow", "logger.mlflow.tags={site:here}")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name = 'unetpp_brain_tumor'")
     (run,) = client.search_runs([experiment.experiment_id])
     for name in NUMBERS:
