@@ -141,13 +141,18 @@ def _write_wandb_sweep(cfg: DictConfig) -> None:
     write_wandb_sweep(cfg, Path(cfg.paths.run))
 
 
-def _names_space() -> bool:
-    """Return whether this run, which is no trial, was given a space to search."""
-    return (
-        HydraConfig.initialized()
-        and HydraConfig.get().mode == RunMode.RUN
-        and HydraConfig.get().runtime.choices.get("hparams_search") is not None
-    )
+def _lacks_search() -> bool:
+    """Return whether this single run was given a space to search, and no value of any of its keys.
+
+    A trial's own command has both: the space, and the values of one trial.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return False
+    hydra = HydraConfig.get()
+    if hydra.runtime.choices.get("hparams_search") is None:
+        return False
+    set_keys = {word.lstrip("+").partition("=")[0] for word in hydra.overrides.task}
+    return not set_keys & set(hydra.sweeper.params)
 
 
 def _check_tasks(cfg: DictConfig) -> None:
@@ -164,9 +169,9 @@ def _check_tasks(cfg: DictConfig) -> None:
             " trains on, so nothing can be tested after it; take do=[fit], or"
             " trainer.overfit_batches=0"
         )
-    if _names_space() and cfg.do != ["wandb_sweep"]:
+    if _lacks_search() and cfg.do != ["wandb_sweep"]:
         raise UserError(
-            f"hparams_search={HydraConfig.get().runtime.choices.hparams_search} is searched by"
+            f"hparams_search={HydraConfig.get().runtime.choices['hparams_search']} is searched by"
             " several runs; add -m, or take do=[wandb_sweep] to make a sweep of W&B of it"
         )
     if cfg.fold is not None and not cfg.folds:

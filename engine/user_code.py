@@ -1,8 +1,8 @@
 """Configuration files and Python modules of the user's own, which stand outside the repository.
 
 `conf/` of the folder in which run.py is started is searched before the repository's, and modules
-beside it may be named by `_target_` once the key `code` lists them. Imports nothing heavy, and Hydra
-only where a run needs it, because the help page is written without it.
+beside it may be named by `_target_` once the key `code` lists them. Imports nothing heavy, and
+Hydra only where a run needs it, because the help page is written without it.
 """
 
 import sys

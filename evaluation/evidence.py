@@ -390,7 +390,8 @@ def read_evidence(path: Path) -> Evidence:
         UserError: The file is missing, damaged or of a later version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, as np.load leaves a damaged file open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             stored: dict[str, Any] = {
                 name: array if array.ndim else array.item() for name, array in file.items()
             }

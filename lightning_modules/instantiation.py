@@ -38,7 +38,8 @@ class AllowedModules(NamedTuple):
     folders: tuple[str, ...] = ()
 
 
-_allowed: ContextVar[AllowedModules] = ContextVar("allowed modules", default=AllowedModules())
+NO_MODULES = AllowedModules()
+_allowed: ContextVar[AllowedModules] = ContextVar("allowed modules", default=NO_MODULES)
 
 
 @contextmanager

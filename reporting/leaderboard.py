@@ -38,9 +38,15 @@ def build_leaderboard(run_index: RunIndex) -> dict[str, Any]:
     groups: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     for entry in entries:
         if entry.status == FINISHED:
-            told = entry.summary
+            summary = entry.summary
             groups.setdefault(
-                (told["evaluated_split"], told["kind"], told["identity"], told["grouped"]), []
+                (
+                    summary["evaluated_split"],
+                    summary["kind"],
+                    summary["identity"],
+                    summary["grouped"],
+                ),
+                [],
             ).append(entry)
     latest = sorted(
         groups.values(), key=lambda alike: max(map(_timestamp_seconds, alike)), reverse=True
@@ -102,9 +108,9 @@ def _part_row(entry: LeaderboardEntry, merged_run: str) -> LeaderboardRow:
 def _build_group(
     entries: list[LeaderboardEntry], run_index: RunIndex, parts: dict[str, str]
 ) -> LeaderboardGroup:
-    told = entries[0].summary
+    summary = entries[0].summary
     by = choose_ranking(
-        [tuple(entry.summary["monitor"]) for entry in entries], told["scores"], told["head"]
+        [tuple(entry.summary["monitor"]) for entry in entries], summary["scores"], summary["head"]
     )
     ordered = sorted(
         entries, key=lambda entry: (by.sort_key(_val_score(entry, by)), _timestamp_seconds(entry))
@@ -128,15 +134,15 @@ def _build_group(
         line["parts"] = of_run.get(line["run"], [])
     return {
         "by": by,
-        "out_of_fold": told["evaluated_split"] != "test",
+        "out_of_fold": summary["evaluated_split"] != "test",
         "few": max(entry.summary["test"][by.score]["groups"] for entry in entries) < MIN_GROUPS,
         "chance": FALSE_POSITIVE_RATE * (len(lines) - 1),
         "lines": lines,
         "measured": {name: score["lower_is_better"] for name, score in measured.items()},
-        "definitions": told["definitions"]
+        "definitions": summary["definitions"]
         | {name: score["definition"] for name, score in measured.items()},
         **{
-            name: told[name]
+            name: summary[name]
             for name in (
                 "kind",
                 "heading",
@@ -191,9 +197,9 @@ def _ranked_row(
     setting_differences: list[str],
 ) -> LeaderboardRow:
     """Build a run's line; the difference is that of the ranking score."""
-    told, val = entry.summary, _val_score(entry, ranking)
+    summary, val = entry.summary, _val_score(entry, ranking)
     draws = run_index.bootstrap_scores(entry, ranking.score)
-    test = told["test"][ranking.score]
+    test = summary["test"][ranking.score]
     gap = None
     if best is not None and entry is not best:
         value = test["value"] - best.summary["test"][ranking.score]["value"]
@@ -215,7 +221,7 @@ def _ranked_row(
         "gap": None if gap is None else vars(gap),
         "when": entry.timestamp,
         **{
-            name: told[name]
+            name: summary[name]
             for name in ("n", "phantom", "trained", "parameters", "train_seconds", "commit")
         },
     }

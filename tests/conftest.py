@@ -22,7 +22,10 @@ from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothora
 from lightning_modules.base import SupervisedModule  # noqa: E402
 from tests.factories.distributed import ranks  # noqa: E402
 
-CALLBACKS = "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,resources,report]"
+CALLBACKS = (
+    "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,"
+    "resources,report]"
+)
 DEMO = ["trainer.enable_progress_bar=false", "trainer.accelerator=cpu", CALLBACKS]
 SMALL = [
     "experiment=unetpp_brain_tumor",
@@ -33,7 +36,10 @@ SMALL = [
     "module.optimizer.lr=1e-3",
     *DEMO,
 ]
-LABELS = "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,resources,report]"
+LABELS = (
+    "callbacks=[checkpoint,threshold_search/classification,graceful_shutdown,nonfinite_loss,"
+    "resources,report]"
+)
 SMALL_LABELS = [
     "experiment=lora_pneumonia",
     "image_size=64",

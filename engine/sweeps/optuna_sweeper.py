@@ -82,8 +82,6 @@ def parse_space(params: Mapping[str, str] | None, overrides: Sequence[str]) -> S
         same = next(
             (other for other in searched if _strip_prefix(other) == _strip_prefix(key)), None
         )
-        if key == SPACE_KEY and not override.is_sweep_override():
-            continue  # it named the space, of which a trial has one point
         if override.is_sweep_override():
             if key == SPACE_KEY:
                 raise UserError(f"{word}: a study searches one space; name one of them")

@@ -26,7 +26,7 @@ PRIVATE_SETTINGS: dict[str, Any] = {
     "log_env_cpu": False,
     "log_env_network": False,
     "log_env_disk": False,
-    "auto_output_logging": "False",
+    "auto_output_logging": "",  # Comet takes any other word for yes
     "auto_param_logging": False,
     "auto_metric_logging": False,
     "auto_log_co2": False,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -48,7 +49,7 @@ class PrivateMLFlowLogger(MLFlowLogger):
     ) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # MLflow's own statistics of its use
         self.run_dir, self._chosen = run_dir, experiment or chosen_experiment()
-        self._started = False
+        self._has_settings = False
         super().__init__(
             experiment_name=self._chosen,
             tracking_uri=tracking_uri,
@@ -56,13 +57,21 @@ class PrivateMLFlowLogger(MLFlowLogger):
             log_model=False,
         )
 
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """MLflow's client; the first access starts the run under its name."""
+        if not self._initialized:
+            identity, _ = describe_run(self.run_dir, self._chosen)
+            self._run_name = identity.name
+            own = {"group": identity.group or "", "job_type": identity.job_type}
+            self.tags = own | (self.tags or {})
+        return super().experiment
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers; the first ones start the run and log its configuration."""
-        if not self._started:
-            self._started = True
-            identity, settings = describe_run(self.run_dir, self._chosen)
-            self._run_name = identity.name
-            self.tags = {"group": identity.group or "", "job_type": identity.job_type} | self.tags
-            self.log_hyperparams(settings)
+        """Log numbers; the first ones log the configuration too."""
+        if not self._has_settings:
+            self._has_settings = True
+            self.log_hyperparams(describe_run(self.run_dir, self._chosen)[1])
         super().log_metrics(metrics, step)

@@ -26,7 +26,16 @@ def keys(epoch=0, rows=range(20), batches=None, batch_size=3, **more):
 def test_an_epoch_shows_each_row_once_and_repeats_exactly():
     shown = [key.row for batch in keys() for key in batch]
     assert len(shown) == 18 and len(set(shown)) == 18
-    assert list(keys()) == list(keys()) != list(keys(epoch=1))
+    assert list(keys()) == list(keys())
+
+
+def test_another_epoch_and_another_seed_show_the_rows_in_another_order():
+    """The keys name their epoch, so they differ in any case."""
+    first, later, other = (
+        [key.row for batch in keys(**how) for key in batch]
+        for how in ({}, {"epoch": 1}, {"seed": 2})
+    )
+    assert first != later and first != other and later != other
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

@@ -174,7 +174,7 @@ def test_every_space_searches_keys_of_its_experiment_at_either_scale(name, scale
         sweeper = cfg.hydra.sweeper
         assert sweeper._target_.endswith("StudySweeper")
         found = parse_space(sweeper.params, [f"hparams_search={name}"])
-        assert found.distributions and found.fixed_overrides == []
+        assert found.distributions and found.fixed_overrides == [f"hparams_search={name}"]
         drawn = [
             f"{key}={of.choices[0] if isinstance(of, CategoricalDistribution) else of.low}"
             for key, of in found.distributions.items()
