@@ -136,7 +136,7 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
     chosen = [
         word
         for word in overrides
-        if word.split("=")[0] in {"experiment", "scale"} or "/" in word.split("=")[0]
+        if any((folder / word.split("=")[0]).is_dir() for folder in conf_folders())
     ]
     with initialize_config_dir(str(CONF)):
         try:

@@ -143,7 +143,7 @@ def print_summary(
         weights = cfg.ckpt_path or cfg.init_from
         message = (
             f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)};"
-            f" {_format_size(data)}; normalization {_format_normalization(cfg, module)}"
+            f" {_format_size(data)}; normalization: {_format_normalization(cfg, module)}"
         )
         console.print(f"{cfg.title}: {message}; written to {place}", soft_wrap=True, markup=False)
         return

@@ -3,12 +3,14 @@
 import re
 
 import pandas as pd
+import pytest
 
 from engine.composition import compose_run, composed_run
 from lightning_modules.instantiation import instantiate_config
 from tests.conftest import SMALL, refused
 
 
+@pytest.mark.slow
 def test_overfit_learns_one_batch_by_heart_and_validates_on_it(cli, export, tmp_path):
     words = [word for word in SMALL if not word.startswith(("callbacks=", "module.optimizer.lr"))]
     words += [f"datamodule.root={export}", "debug=overfit"]

@@ -85,6 +85,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_own_network_is_trained_in_own_folder_and_tested_from_its_checkpoint(project, export):
     words = [*WORDS, f"datamodule.root={export}"]
     code, said = run_outside(project, *words, "hydra.run.dir=runs/a")
@@ -116,6 +117,7 @@ def test_own_network_is_trained_in_own_folder_and_tested_from_its_checkpoint(pro
     assert tested["test/dice"].dropna().iloc[0] == table["test/dice"].dropna().iloc[0]
 
 
+@pytest.mark.slow
 def test_trials_of_own_space_find_own_code_in_their_processes(project, export):
     code, said = run_outside(
         project,
@@ -161,7 +163,7 @@ def test_own_experiment_runs_from_python(project, export):
         (["code=[my_net.py]"], "code=[my_net.py] is no name", "code=[my_net] stands for my_net.py"),
         (["code=[../x]"], "is no name of a module", "code=[my_net] stands for my_net.py"),
         (["code=[yaml]"], "has the name of", "rename it"),
-        (["module.net._target_=my_net.Nett"], "my_net.Nett is not there", "my_net.Net?"),
+        (["module.net._target_=my_net.Nett"], "my_net.Nett does not exist", "my_net.Net?"),
         (["module.net._target_=os.system"], "os.system is in no package", "code="),
         (["module.net.widht=3"], "module.net.widht is not a key", "module.net.width?"),
         (["experiment=mien"], "experiment=mien is not there", "mine?"),

@@ -349,7 +349,7 @@ WRONG = {
     "more than the cache keeps": (
         [{"epochs": 1, "image_size": 96}],
         [],
-        "image_size=96 is more than datamodule.cache_size=64",
+        "image_size=96 is larger than datamodule.cache_size=64",
         "set datamodule.cache_size=96",
     ),
     "epochs that do not add up": (

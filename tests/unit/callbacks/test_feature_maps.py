@@ -170,7 +170,7 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
         ),
         (
             "layers={a: decoder.blocks}",
-            "a list of layers without an output itself",
+            "a list of layers without an output of its own",
             "decoder.blocks.x_0_0",
         ),
         ("layers={}", "names no layer", "write null"),

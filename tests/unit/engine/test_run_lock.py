@@ -188,6 +188,7 @@ def _taken(folder: Path) -> set[Path]:
     return names
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_take_other_names_where_theirs_are_taken(export, tmp_path):
     taken = _taken(tmp_path / "runs" / "demo")
     words = ("do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null")
@@ -222,6 +223,7 @@ def test_a_second_run_in_a_named_folder_is_refused_and_changes_nothing(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_trial_believes_an_outcome_of_its_own_overrides_alone(holder, export, tmp_path):
     """A sweep is refused if another trial runs in the folder, and awaits its own orphaned trial.
 

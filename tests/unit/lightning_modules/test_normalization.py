@@ -356,7 +356,7 @@ REFUSED = {
     "other channels": (
         ["module.net.in_channels=2"],
         IMAGENET,
-        "ImageNet weights of resnet18 are of 3 channels, and .*in_channels=2; give numbers for",
+        "ImageNet weights of resnet18 have 3 channels, but .*in_channels=2; give numbers for",
     ),
     "other range": (
         [],
@@ -484,7 +484,7 @@ OTHER = ["module.mean=[0.449]", "module.std=[0.226]"]
 def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     _, path = colored
     said = (
-        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this"
+        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this run has"
         r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
     )
     module = scratch(*OTHER)

@@ -81,7 +81,7 @@ def test_a_run_within_a_trial_has_the_trial_as_its_only_writer(tmp_path):
 FINISHED = Outcome(status="finished", score=0.5, overrides=["seed=1"], seconds=3.0)
 RUNNING = Outcome(status="running", overrides=["seed=1"])
 FAILED = Outcome(status="failed", failure="no memory")
-KILLED = "killed by SIGKILL, which is what the system sends where memory runs out"
+KILLED = "killed by SIGKILL, which the system sends if memory runs out"
 
 
 @pytest.mark.parametrize(

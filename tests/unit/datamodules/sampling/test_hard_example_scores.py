@@ -102,7 +102,7 @@ def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path):
         (
             FOLDS[0],
             {},
-            "1 probabilities come from a network that was trained on these images .'a'",
+            "1 probabilities come from a network that was trained on these images .such as 'a'",
         ),
         (
             MERGED,

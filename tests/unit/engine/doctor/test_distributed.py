@@ -3,6 +3,7 @@
 import socket
 
 import psutil
+import pytest
 import torch
 
 from engine.doctor import distributed
@@ -17,6 +18,7 @@ def test_gloo_really_adds_up(plain):
     ), answer
 
 
+@pytest.mark.slow
 def test_gloo_that_really_fails(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nothing9")
     outcomes = distributed.run_peers("gloo", 2)

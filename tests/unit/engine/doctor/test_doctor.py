@@ -106,6 +106,7 @@ def test_a_step_that_stands_alone_may_be_one_word(cli):
     assert code == 2 and "doctor cannot be combined; set do=[doctor]" in said
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_on_this_machine(cli, tmp_path):
     code, said = cli("do=doctor", *SMALL_NET, "trainer.accelerator=cpu")
     assert code == 0, said

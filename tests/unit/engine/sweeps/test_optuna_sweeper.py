@@ -134,7 +134,7 @@ def test_another_search_in_the_same_folder_is_refused(sweep):
             "the best of several datamodule.seeds would be luck",
             "folds=5",
         ),
-        (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x", "leave it out"),
+        (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x", "remove it"),
         (
             ["module.optimizer.lrr=interval(0,1)"],
             "module.optimizer.lrr is not a key",

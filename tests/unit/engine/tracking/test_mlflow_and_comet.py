@@ -11,6 +11,7 @@ import pytest
 
 from engine import config_check
 from tests.conftest import SMALL, refused
+from tests.factories.optional import import_optional
 
 NUMBERS = ("train/loss", "val/loss", "val/dice", "test/dice")
 
@@ -31,7 +32,7 @@ def train(cli, export, folder, *words):
 
 
 def test_mlflow_holds_the_numbers_of_metrics_csv_and_names_nobody(cli, export, tmp_path):
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = import_optional("mlflow")
     folder = tmp_path / "2026-01-02_03-04-05"
     table = train(cli, export, folder, "logger=mlflow", "logger.mlflow.tags={site:here}")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -53,7 +54,7 @@ def test_mlflow_holds_the_numbers_of_metrics_csv_and_names_nobody(cli, export, t
 def test_comet_keeps_the_numbers_offline_and_gathers_nothing_else(
     cli, export, tmp_path, monkeypatch
 ):
-    pytest.importorskip("comet_ml")
+    import_optional("comet_ml")
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # comet_ml puts its own there
     monkeypatch.delenv("COMET_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -14,7 +14,7 @@ HEADED = [
 UNKNOWN = [
     ("keras", "x", "must be timm or torchvision"),
     ("timm", "resnet1", "has no network"),
-    ("torchvision", "resnet1", "take resnet18 or"),
+    ("torchvision", "resnet1", "choose resnet18 or"),
 ]
 
 
