@@ -141,7 +141,7 @@ def _known_keys(overrides: Sequence[str]) -> list[str]:
     with initialize_config_dir(str(CONF)):
         try:
             cfg = compose(
-                "run", [word.split(",")[0] for word in chosen]
+                "run", [word if "=[" in word else word.split(",")[0] for word in chosen]
             )  # the first one if several are swept
         except HydraException:
             return []

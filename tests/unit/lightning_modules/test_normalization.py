@@ -484,8 +484,8 @@ OTHER = ["module.mean=[0.449]", "module.std=[0.226]"]
 def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
     _, path = colored
     said = (
-        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this run has"
-        r" module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
+        r"dpn\.ckpt was trained with module\.mean=\[0\.486275,0\.458824,0\.407843\] .*, but this"
+        r" run has module\.mean=\[0\.449\] .*; set (module\.mean=.*)"
     )
     module = scratch(*OTHER)
     with pytest.raises(UserError, match=said) as refusal:
