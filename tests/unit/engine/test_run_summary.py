@@ -147,7 +147,7 @@ def test_without_a_fit_one_line_says_what_is_judged(parts, capfd, monkeypatch):
     (line,) = capfd.readouterr().out.splitlines()
     assert line.startswith("a [bold] title: test of runs/a, on CPU (")
     assert (
-        "; images of 64 px, trained on 32 px; normalization: that of a checkpoint that cannot be read"
+        "images of 64 px, trained on 32 px; normalization: that of a checkpoint that cannot be read"
         in line
     )
 
