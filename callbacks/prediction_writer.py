@@ -200,12 +200,12 @@ class HardExampleScoreWriter(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         rows = data.table.rows.set_index("id")[["split", "outer_split"]]
-        judged = [
+        evaluated = [
             _evaluated_scores(evidence)
             for evidence in pl_module.evidence.values()
             if isinstance(evidence, ClassificationEvidence)
         ]
-        table = rows.join(pd.concat(judged).groupby(level=0).first(), how="left").reset_index()
+        table = rows.join(pd.concat(evaluated).groupby(level=0).first(), how="left").reset_index()
         pooled = (
             data.folds > 0 and data.fold_pool == "train_val"
         )  # other folds were then trained on the val images of this one

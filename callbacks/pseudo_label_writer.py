@@ -251,11 +251,11 @@ class PseudoLabelWriter(StageTimer):
             )
         with self.timer("files and pictures"):
             write_outputs(self.folder, trainer.datamodule, found, threshold, self._class_name)  # type: ignore[attr-defined]
-        told = build_summary(found, scored, self.timer.seconds, self._n_heat_maps)
-        write_json(told, self.folder / "summary.json")
+        summary = build_summary(found, scored, self.timer.seconds, self._n_heat_maps)
+        write_json(summary, self.folder / "summary.json")
         self._report_fields, self._section = (
-            {"pseudo_labels": told},
-            build_section(told, scored, group_cases(shown)),
+            {"pseudo_labels": summary},
+            build_section(summary, scored, group_cases(shown)),
         )
         print(
             *self._section.messages,

@@ -305,7 +305,7 @@ def _parse_module(module: str) -> ast.Module | None:
 
 
 def _parse_user_module(module: str) -> ast.Module | None:
-    """Parse a module of the user's own, each time anew, because a notebook's user edits it."""
+    """Parse a module of the user's own again at each call, because a notebook's user edits it."""
     for folder in allowed_modules().folders:
         path = Path(folder).joinpath(*module.split(".")).with_suffix(".py")
         if path.is_file():

@@ -61,14 +61,14 @@ def latest_run(
         required_file: File that the folder must hold. A checkpoint may be that of one fold;
             anything else must be of all folds together.
     """
-    told = {
+    reports = {
         path.parent: report
         for path in (runs / experiment).glob(f"**/{REPORT_FILE}")
         if (path.parent / required_file).is_file() and (report := _read_report(path.parent))
     }
     alike = [
         run
-        for run, report in told.items()
+        for run, report in reports.items()
         if phantom is None or (report.get("data") or {}).get("phantom") == phantom
     ]
     if not required_file.endswith(".ckpt"):
@@ -76,7 +76,7 @@ def latest_run(
             run
             for run in alike
             if not FOLD_PATTERN.fullmatch(run.name)
-            and (told[run].get("config") or {}).get("fold") is None
+            and (reports[run].get("config") or {}).get("fold") is None
         ]
     return max(alike, key=lambda run: (run / REPORT_FILE).stat().st_mtime, default=None)
 

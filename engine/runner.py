@@ -153,9 +153,9 @@ def _evaluate_ensemble(
     module.net = Ensemble(
         load_members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
     )
-    told = EnsembleReport(ensemble, cfg.tta == "hflip")
-    told.find_rule(trainer, module)
-    trainer.callbacks.append(told)  # type: ignore[attr-defined]
+    ensemble_report = EnsembleReport(ensemble, cfg.tta == "hflip")
+    ensemble_report.find_rule(trainer, module)
+    trainer.callbacks.append(ensemble_report)  # type: ignore[attr-defined]
     if "test" in cfg.do:
         trainer.test(module, datamodule=data, verbose=False)
     if "predict" in cfg.do:
@@ -260,11 +260,13 @@ def _run_experiment(
     check_stages(cfg, callbacks)
     loggers = [instantiate_config(part) for part in cfg.logger.values()]
     data = instantiate_config(cfg.datamodule)
-    judged = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(cfg, "init_from")
-    if judged and "fit" not in cfg.do:
-        data.size_is_given = image_size_is_given(data, judged)
+    evaluated_checkpoint = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(
+        cfg, "init_from"
+    )
+    if evaluated_checkpoint and "fit" not in cfg.do:
+        data.size_is_given = image_size_is_given(data, evaluated_checkpoint)
         checkpoint_io.adopt_image_size(
-            data, judged
+            data, evaluated_checkpoint
         )  # no image is cached smaller than the network's input
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built

@@ -179,7 +179,7 @@ IMAGE_ID_FORMAT = "1.2.276.0.7230010.3.1.4.8323329.{}.15178751{:02}.{}"  # as th
 
 @dataclass
 class _ImageSpec:
-    """Specification of an image that is still to be drawn."""
+    """Specification of a phantom image that is not generated yet."""
 
     number: int
     # images with the highest scores have a pneumothorax; images of one patient have similar scores

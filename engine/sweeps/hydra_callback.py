@@ -95,7 +95,7 @@ class SweepSummary(Callback):
             if (outcome := read_outcome_if_valid(folder / name)) and outcome.status == "failed"
         }
         if failed:
-            lines = [f"  {name}: {told}" for name, told in failed.items()]
+            lines = [f"  {name}: {reason}" for name, reason in failed.items()]
             print(
                 f"{len(failed)} trial{'s' * (len(failed) > 1)} failed, the others continued:",
                 *lines,

@@ -70,7 +70,7 @@ class MaskMeasurement(ABC):
         return self
 
     def describe_empty_masks(self, missed: int, invented: int, neither: int) -> str:
-        """Say how images without a predicted or a true mask were scored; empty if nothing is said.
+        """Return a sentence on the scores of images without a predicted or a true mask, or nothing.
 
         Args:
             missed: Images that show the class and have no predicted mask.
@@ -87,6 +87,7 @@ def ratio_of_sums(numerator: str, denominator: str) -> Callable[[Any, np.ndarray
     """
 
     def compute(decision: Any, weights: np.ndarray) -> np.ndarray:
+        """Return the score for each row of weights."""
         if numerator not in decision.columns:
             return np.full(len(weights), np.nan)
         return safe_divide(

@@ -134,6 +134,7 @@ def _mean_over_images(
     per_image: Callable[[PixelCounts], np.ndarray], lesions_only: bool = False
 ) -> SegmentationFunction:
     def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        """Return the score for each row of weights."""
         kept = weights * decided.positive if lesions_only else weights
         return safe_divide(kept @ per_image(decided.pixels), kept.sum(1))
 
@@ -144,6 +145,7 @@ def _pooled_over_pixels(
     part: Callable[[PixelCounts], np.ndarray], whole: Callable[[PixelCounts], np.ndarray]
 ) -> SegmentationFunction:
     def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        """Return the score for each row of weights."""
         return safe_divide(weights @ part(decided.pixels), weights @ whole(decided.pixels))
 
     return value
@@ -168,6 +170,7 @@ def _correct_image_fraction(positive: bool) -> SegmentationFunction:
     """Make the score: the share of images with (or without) a lesion that are called so."""
 
     def value(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+        """Return the score for each row of weights."""
         kept = weights * (decided.positive if positive else ~decided.positive)
         return safe_divide(kept @ (decided.predicted == positive), kept.sum(1))
 
