@@ -274,6 +274,7 @@ def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(
     assert again["test/dice"].iloc[0] == table["test/dice"].dropna().iloc[0]
 
 
+@pytest.mark.slow
 def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
     lines = ["id,image,mask,split"]
     for i in range(6):

@@ -159,6 +159,7 @@ def test_a_run_killed_in_the_second_stage_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
 
 
+@pytest.mark.slow
 def test_resuming_right_between_two_stages_enters_the_next(cli, thorax, tmp_path):
     stages = [
         {"epochs": 2, "lr": 1e-3, "positive_fraction": 0.5},

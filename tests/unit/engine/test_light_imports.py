@@ -29,7 +29,9 @@ LIGHT = [
     "evaluation.bootstrap",
     "evaluation.evidence",
     "evaluation.metrics.classification",
+    "evaluation.metrics.measurement",
     "evaluation.metrics.segmentation",
+    "evaluation.metrics.surface_distance",
     "evaluation.rule_search",
     "evaluation.threshold_objective",
     "evaluation.threshold_sweep",
@@ -54,11 +56,33 @@ LIGHT = [
 ]
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_a_light_module_imports_neither_torch_nor_lightning(name):
-    code = (
-        f"import sys, {name}\n"
-        "print(*{'torch', 'lightning', 'torchmetrics', 'transformers'} & set(sys.modules))"
-    )
+CODE = """
+import importlib, sys
+for name in {names}:
+    importlib.import_module(name)
+    heavy = {{"torch", "lightning", "torchmetrics", "transformers"}} & set(sys.modules)
+    if heavy:
+        sys.exit(f"{{name}} imports {{', '.join(sorted(heavy))}}")
+"""
+
+
+def import_all(names: list[str]) -> str:
+    """Import modules one after the other in a process of their own; return what is wrong."""
+    code = CODE.format(names=names)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    return done.stderr if done.returncode else ""
+
+
+def test_light_modules_import_neither_torch_nor_lightning():
+    assert import_all(LIGHT) == ""
+
+
+def test_a_module_that_imports_torch_is_named():
+    found = import_all(["engine.cli", "evaluation.decision_rule"])
+    assert found.startswith("evaluation.decision_rule imports") and "torch" in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_light_module_can_be_imported_alone(name):
+    assert import_all([name]) == ""

@@ -264,6 +264,7 @@ os._exit(0)
     assert waiting.returncode == 0 and "trial 0 finished: 0.2500\n" in lines, "".join(lines)
 
 
+@pytest.mark.slow
 def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_writes(
     holder, export, tmp_path
 ):

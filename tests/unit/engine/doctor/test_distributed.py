@@ -11,6 +11,7 @@ from engine.doctor.distributed import ProcessResult, Subprocess
 from tests.unit.engine.doctor.conftest import H100, STOPS, WARNS, config, only
 
 
+@pytest.mark.slow
 def test_gloo_really_adds_up(plain):
     answer = distributed.check_gloo(plain)
     assert (

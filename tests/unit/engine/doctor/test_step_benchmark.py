@@ -83,6 +83,7 @@ def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
     assert throughput.batch_size(16, ImageSize.from_config(640), "cuda") == 16
 
 
+@pytest.mark.slow
 def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypatch):
     monkeypatch.setattr(throughput, "STEP_SECONDS", {"cpu": 0.0})
     monkeypatch.setattr(throughput, "LOADER_SECONDS", 0.1)
