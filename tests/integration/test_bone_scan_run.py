@@ -180,6 +180,7 @@ def test_two_processes_leave_what_one_leaves(bone_chain, bone_words, tmp_path):
     assert "Pseudo labels" in (tmp_path / "two/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli, tmp_path):
     before = folder_hash(bone_scans), folder_hash(bone_chain)
     small = (

@@ -130,6 +130,7 @@ def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path)
     assert not torch.equal(merged.conv_stem.weight, adapted.net.conv_stem.base_layer.weight)
 
 
+@pytest.mark.slow
 def test_an_adapted_run_goes_on_exactly(cli, radiographs, tmp_path):
     words = ["do=[fit]", "module.net.checkpoint=adapter"]
     fit(cli, tmp_path / "whole", radiographs, *words, "trainer.max_epochs=2")
@@ -263,6 +264,7 @@ def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
     assert "pretrain_chest" in (tmp_path / "second/config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
     cli, radiographs, tmp_path, steps
 ):
@@ -289,6 +291,7 @@ def test_a_bound_that_val_cannot_keep_ends_the_run_and_a_lower_one_goes_on(
     assert report["scores"]["val"]["PNEUMONIA"]["recall"]["value"] >= 0.9 and not steps
 
 
+@pytest.mark.slow
 def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another(
     cli, radiographs, tmp_path
 ):

@@ -121,6 +121,7 @@ def test_hard_images_weigh_more_in_the_loss(labels, thorax, cli, tmp_path, monke
         )
 
 
+@pytest.mark.slow
 def test_probabilities_of_another_split_or_of_a_network_that_saw_the_images_are_refused(
     labels, thorax, cli, tmp_path, steps
 ):

@@ -174,6 +174,7 @@ def test_new_settings_are_really_applied_where_that_is_asked_for(
     assert state["settings"]["module.optimizer.lr"] == 3e-3
 
 
+@pytest.mark.slow
 def test_a_cosine_goes_on_at_the_new_rate_and_length(cli, export, tmp_path, monkeypatch):
     """The rate follows the cosine computed by hand, after one step of warm-up.
 
@@ -238,6 +239,7 @@ def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
     ] == [4]
 
 
+@pytest.mark.slow
 def test_time_and_counters_go_on_from_the_checkpoint_in_the_middle_of_an_epoch(
     cli, export, tmp_path, monkeypatch
 ):

@@ -108,6 +108,7 @@ def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_
     )
 
 
+@pytest.mark.slow
 def test_given_numbers_that_the_checkpoint_would_replace_end_the_run(cli, export, tmp_path):
     fit(
         cli,
@@ -265,6 +266,7 @@ AVERAGES = [
 
 
 @pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.slow
 def test_averaged_weights_are_saved_with_the_rule_that_was_searched_for_them(
     average, cli, export, tmp_path
 ):

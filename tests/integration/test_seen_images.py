@@ -218,6 +218,7 @@ def test_one_fold_goes_on_from_its_own_checkpoint(cli, export, tmp_path):
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(
     cli, radiographs, tmp_path
 ):
@@ -368,6 +369,7 @@ def test_the_order_of_classes_must_be_that_of_the_training(cli, steps, radiograp
         )
 
 
+@pytest.mark.slow
 def test_the_trained_size_is_used_unless_another_one_is_given(cli, export, tmp_path):
     small = [word for word in SMALL if not word.startswith("image_size")]
     code, said = cli(
@@ -394,6 +396,7 @@ def test_the_trained_size_is_used_unless_another_one_is_given(cli, export, tmp_p
     assert reports["none"] == reports["same"] != reports["given"]
 
 
+@pytest.mark.slow
 def test_the_summary_names_the_size_that_is_tested_and_the_trained_one(
     cli, export, fitted, tmp_path, monkeypatch
 ):

@@ -32,6 +32,7 @@ def outcomes(folder) -> dict[str, dict]:
     }
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_when_a_trial_fails_and_leaves_its_pages(export, tmp_path):
     words = [
         *SMALL,

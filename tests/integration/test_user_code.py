@@ -137,6 +137,7 @@ def test_trials_of_own_space_find_own_code_in_their_processes(project, export):
         assert len(state["net.layers.0.weight"]) == width
 
 
+@pytest.mark.slow
 def test_own_experiment_runs_from_python(project, export):
     words = [*WORDS[1:], f"datamodule.root={export}", "do=[fit]", "trainer.fast_dev_run=true"]
     asks = f"import engine; print(engine.run('mine', {words!r}).config['module']['net'])"

@@ -218,6 +218,7 @@ def test_a_rate_may_fall_from_epoch_to_epoch(cli, thorax, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_patience_goes_on_early_and_ends_the_last_stage_for_good(
     cli, thorax, tmp_path, monkeypatch, steps
 ):
@@ -305,6 +306,7 @@ def test_a_changed_later_stage_is_refused_when_it_had_begun(cli, thorax, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
     cli, thorax, tmp_path, monkeypatch
 ):

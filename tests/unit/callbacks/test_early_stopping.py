@@ -14,6 +14,7 @@ STOP = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_that_had_stopped_early_stays_so_when_it_is_resumed(cli, export, tmp_path):
     words = [
         *SMALL,

@@ -31,6 +31,7 @@ def train(cli, export, folder, *words):
     return pd.read_csv(folder / "metrics.csv")
 
 
+@pytest.mark.slow
 def test_mlflow_holds_the_numbers_of_metrics_csv_and_names_nobody(cli, export, tmp_path):
     mlflow = import_optional("mlflow")
     folder = tmp_path / "2026-01-02_03-04-05"
@@ -51,6 +52,7 @@ def test_mlflow_holds_the_numbers_of_metrics_csv_and_names_nobody(cli, export, t
     assert not [secret for secret in secrets if f'"{secret}' in told]
 
 
+@pytest.mark.slow
 def test_comet_keeps_the_numbers_offline_and_gathers_nothing_else(
     cli, export, tmp_path, monkeypatch
 ):

@@ -16,6 +16,7 @@ from tests.conftest import SMALL
 from tests.factories.wandb_reader import only
 
 
+@pytest.mark.slow
 def test_each_fold_is_a_run_of_its_own_with_the_numbers_of_its_folder(
     cli, export, tmp_path, monkeypatch, capfd
 ):
@@ -58,6 +59,7 @@ def test_each_fold_is_a_run_of_its_own_with_the_numbers_of_its_folder(
             ], path
 
 
+@pytest.mark.slow
 def test_networks_are_loaded_without_it():
     asks = (
         "import sys; import lightning_modules.networks.library_imports; sys.exit('wandb' in"
