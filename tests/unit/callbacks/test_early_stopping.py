@@ -4,6 +4,7 @@ A run that had stopped does not train further when resumed; averaging leaves the
 """
 
 import pandas as pd
+import pytest
 
 from tests.conftest import SMALL
 from tests.integration.test_ranks import WORDS
