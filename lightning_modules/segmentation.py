@@ -82,7 +82,8 @@ class SegmentationModule(EvaluatedModule):
 
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
         """Add the batch to the evidence: histograms, and in a test measurements of its masks."""
-        measured = {"measured": self._measure(logits, batch)} if stage == "test" else {}
+        measuring = stage == "test" and self.measurements
+        measured = {"measured": self._measure(logits, batch)} if measuring else {}
         self._collector.add(
             batch["id"],
             batch["group"],
