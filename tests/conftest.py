@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("quick", deadline=None, max_examples=25)
@@ -115,6 +116,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Give it back, or libraries report their objects as leaked when the process ends."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantom radiographs in the Kaggle layout: 64 patients, 72 pixels."""
@@ -123,12 +129,28 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def shared(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object], worker: str
+) -> Path:
+    """Return a folder that the first worker to need it makes and all workers of a session read."""
+    base = factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+    folder = base / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.making.lock"):
+        if not folder.with_suffix(".done").exists():
+            make(folder)
+            folder.with_suffix(".done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def bone_scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bone_scans(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """Phantom bone scans of 64 patients, 128 pixels high."""
-    root = tmp_path_factory.mktemp("data") / "bone_scan"
-    bone_scan.write(root, patients=64, height=128, uptake=2.0, seed=1)
-    return root
+
+    def write(root: Path) -> None:
+        bone_scan.write(root, patients=64, height=128, uptake=2.0, seed=1)
+
+    return shared(tmp_path_factory, "bone_scan", write, worker_id)
 
 
 @pytest.fixture(scope="session")
@@ -142,20 +164,16 @@ def bone_words(bone_scans: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def bone_chain(bone_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bone_chain(
+    bone_words: list[str], tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Path:
     """Run folder of the whole chain, nearly every image above the threshold; cache beside it."""
-    folder = tmp_path_factory.mktemp("chain") / "run"
-    ranks(
-        1,
-        [
-            *bone_words,
-            NEARLY_ALL,
-            "trainer.precision=32-true",
-            f"paths.cache={folder.parent / 'cache'}",
-        ],
-        folder,
-    )
-    return folder
+
+    def train(folder: Path) -> None:
+        words = [*bone_words, NEARLY_ALL, "trainer.precision=32-true"]
+        ranks(1, [*words, f"paths.cache={folder / 'cache'}"], folder / "run")
+
+    return shared(tmp_path_factory, "bone_chain", train, worker_id) / "run"
 
 
 @pytest.fixture(scope="session")

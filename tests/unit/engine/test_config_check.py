@@ -1,6 +1,7 @@
 """Tests of checks before any heavy import: annotations read from source, keys, a fresh process."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -175,81 +176,113 @@ def test_what_other_libraries_take_is_left_to_them():
     check_arguments(OmegaConf.create({"_target_": "torch.optim.AdamW", "lr": "a lot"}))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "sentence"),
-    [
-        (["datamodule.batch_siz=4"], "did you mean datamodule.batch_size?"),
-        (["experiment=unetpp_brain_tumour"], "did you mean unetpp_brain_tumor?"),
-        (["scale=full", "datamodule.root=/nowhere"], "datamodule.root=/nowhere is not a folder"),
-        (["datamodule.batch_size=four"], "datamodule.batch_size=four is not allowed"),
-        ([f"{TRANSFORMS}.rotate.p=1.5"], f"{TRANSFORMS}.rotate.p=1.5 is not allowed; it must be a"),
-        (
-            [f"+{TRANSFORMS}.noise={{_target_:datamodules.augmentation.GaussNoise,std:2}}"],
-            f"{TRANSFORMS}.noise.std=2 is not allowed; it must be a number from 0 to 1",
-        ),
-        ([f"{TRANSFORMS}.rotate.degres=5"], f"did you mean {TRANSFORMS}.rotate.degrees?"),
-        (["datamodule.sampling.negative_fraction=1.5"], "must be a number from 0 to 1"),
-        (["+datamodule.sampling.fraction=1"], "is not a key of SamplingConfig; did you mean"),
-        (
-            ["datamodule.sampling={positive_fraction: 0.5, oversample_positives: 2.0}"],
-            "set oversample_positives=1.0 with it",
-        ),
-        (["monitor.mode=maxx"], "monitor.mode=maxx is not allowed"),
-        (["+monitor.mod=max"], "monitor.mod is not a key of MonitorConfig; did you mean mode?"),
-        (
-            ["module.scratch_normalization.std=[0]"],
-            "module.scratch_normalization.std=[0] is not allowed; it must be a list of numbers",
-        ),
-        (["image_size=50"], "image_size=50 is not a multiple of 32"),
-        (
-            ["experiment=curriculum_pnx", "callbacks.curriculum.stages.1.lr=-1"],
-            "callbacks.curriculum.stages[1].lr=-1 is not allowed",
-        ),
-        (
-            ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 12, lrr: 1}]"],
-            "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?",
-        ),
-        (
-            ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 3}]"],
-            "stages have 3 = 3 epochs, but trainer.max_epochs=9; set trainer.max_epochs=3",
-        ),
-        (
-            ["experiment=lora_pneumonia", "module.net.lora.rank=0"],
-            "module.net.lora.rank=0 is not allowed",
-        ),
-        (
-            ["experiment=weak_bone_scan", "callbacks.pseudo_labels.quality.min_area=2"],
-            "callbacks.pseudo_labels.quality.min_area=2 is not allowed",
-        ),
-        (
-            ["experiment=weak_bone_scan", "+callbacks.pseudo_labels.boxes.widht=4"],
-            "callbacks.pseudo_labels.boxes.widht is not a key of PeakBoxes; did you mean width?",
-        ),
-        (
-            ["experiment=weak_bone_scan", "callbacks.threshold_search.objective=sens_atleast"],
-            "callbacks.threshold_search.objective=sens_atleast is unknown; set specificity",
-        ),
-        (
-            ["experiment=weak_bone_scan", "+callbacks.threshold_search.min_metrics.recall=0.5"],
-            "min_metrics.recall is not one of its keys; the keys are sensitivity, specificity",
-        ),
-        (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
-        (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
-        (["do=[tset]"], "do=[tset] is unknown"),
-    ],
-)
-def test_a_refusal_imports_neither_torch_nor_lightning(overrides, sentence, tmp_path):
-    code = (
-        "import sys, atexit\n"
-        "atexit.register(lambda: print('heavy', *{'torch', 'lightning'} & set(sys.modules)))\n"
-        "import run\n"
-        "run.main()"
-    )
-    words = ["experiment=unetpp_brain_tumor", "scale=demo", f"hydra.run.dir={tmp_path}"]
-    if overrides[0].startswith(("experiment=", "scale=")):
-        words = [word for word in words if word.split("=")[0] != overrides[0].split("=")[0]]
+REFUSALS = [
+    (["datamodule.batch_siz=4"], "did you mean datamodule.batch_size?"),
+    (["experiment=unetpp_brain_tumour"], "did you mean unetpp_brain_tumor?"),
+    (["scale=full", "datamodule.root=/nowhere"], "datamodule.root=/nowhere is not a folder"),
+    (["datamodule.batch_size=four"], "datamodule.batch_size=four is not allowed"),
+    ([f"{TRANSFORMS}.rotate.p=1.5"], f"{TRANSFORMS}.rotate.p=1.5 is not allowed; it must be a"),
+    (
+        [f"+{TRANSFORMS}.noise={{_target_:datamodules.augmentation.GaussNoise,std:2}}"],
+        f"{TRANSFORMS}.noise.std=2 is not allowed; it must be a number from 0 to 1",
+    ),
+    ([f"{TRANSFORMS}.rotate.degres=5"], f"did you mean {TRANSFORMS}.rotate.degrees?"),
+    (["datamodule.sampling.negative_fraction=1.5"], "must be a number from 0 to 1"),
+    (["+datamodule.sampling.fraction=1"], "is not a key of SamplingConfig; did you mean"),
+    (
+        ["datamodule.sampling={positive_fraction: 0.5, oversample_positives: 2.0}"],
+        "set oversample_positives=1.0 with it",
+    ),
+    (["monitor.mode=maxx"], "monitor.mode=maxx is not allowed"),
+    (["+monitor.mod=max"], "monitor.mod is not a key of MonitorConfig; did you mean mode?"),
+    (
+        ["module.scratch_normalization.std=[0]"],
+        "module.scratch_normalization.std=[0] is not allowed; it must be a list of numbers",
+    ),
+    (["image_size=50"], "image_size=50 is not a multiple of 32"),
+    (
+        ["experiment=curriculum_pnx", "callbacks.curriculum.stages.1.lr=-1"],
+        "callbacks.curriculum.stages[1].lr=-1 is not allowed",
+    ),
+    (
+        ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 12, lrr: 1}]"],
+        "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?",
+    ),
+    (
+        ["experiment=curriculum_pnx", "callbacks.curriculum.stages=[{epochs: 3}]"],
+        "stages have 3 = 3 epochs, but trainer.max_epochs=9; set trainer.max_epochs=3",
+    ),
+    (
+        ["experiment=lora_pneumonia", "module.net.lora.rank=0"],
+        "module.net.lora.rank=0 is not allowed",
+    ),
+    (
+        ["experiment=weak_bone_scan", "callbacks.pseudo_labels.quality.min_area=2"],
+        "callbacks.pseudo_labels.quality.min_area=2 is not allowed",
+    ),
+    (
+        ["experiment=weak_bone_scan", "+callbacks.pseudo_labels.boxes.widht=4"],
+        "callbacks.pseudo_labels.boxes.widht is not a key of PeakBoxes; did you mean width?",
+    ),
+    (
+        ["experiment=weak_bone_scan", "callbacks.threshold_search.objective=sens_atleast"],
+        "callbacks.threshold_search.objective=sens_atleast is unknown; set specificity",
+    ),
+    (
+        ["experiment=weak_bone_scan", "+callbacks.threshold_search.min_metrics.recall=0.5"],
+        "min_metrics.recall is not one of its keys; the keys are sensitivity, specificity",
+    ),
+    (["trainer.max_epochs=-3"], "trainer.max_epochs=-3 is not allowed"),
+    (["do=[test]", "ckpt_path=/nowhere"], "/nowhere does not exist"),
+    (["do=[tset]"], "do=[tset] is unknown"),
+]
+# Each refusal in a child of its own of a process that has imported run.py, Hydra and nothing heavy.
+EACH_IN_A_CHILD = """
+import json, os, sys
+import engine.composition, engine.sweeps.process_launcher, engine.tasks
+import run
+
+for words, log in json.load(sys.stdin):
+    child = os.fork()
+    if child == 0:
+        with open(log, "w") as file:
+            os.dup2(file.fileno(), 2)
+        sys.argv, code = ["run.py", *words], 0
+        try:
+            run.main()
+        except SystemExit as stop:
+            code = stop.code
+        print("heavy", *{"torch", "lightning"} & set(sys.modules), file=sys.stderr, flush=True)
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """Exit code and stderr of each command of REFUSALS."""
+    folder, calls = tmp_path_factory.mktemp("refusals"), []
+    for number, (overrides, _) in enumerate(REFUSALS):
+        words = ["experiment=unetpp_brain_tumor", "scale=demo", f"hydra.run.dir={folder}/run"]
+        if overrides[0].startswith(("experiment=", "scale=")):
+            words = [word for word in words if word.split("=")[0] != overrides[0].split("=")[0]]
+        calls.append(([*words, *overrides], f"{folder}/{number}.log"))
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, *overrides], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", EACH_IN_A_CHILD],
+        input=json.dumps(calls),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
-    assert (done.returncode, done.stdout.split()) == (2, ["heavy"]), done.stderr
-    assert sentence in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    codes = [int(code) for code in done.stdout.split()]
+    return [(code, Path(log).read_text()) for code, (_, log) in zip(codes, calls, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"), [(number, sentence) for number, (_, sentence) in enumerate(REFUSALS)]
+)
+def test_a_refusal_imports_neither_torch_nor_lightning(number, sentence, refusals):
+    code, said = refusals[number]
+    assert (code, said.splitlines()[-1]) == (2, "heavy"), said
+    assert sentence in said and "Traceback" not in said
