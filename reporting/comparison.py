@@ -197,6 +197,7 @@ def compare_runs(folders: Sequence[str], run_dir: Path) -> dict[str, Any]:
         "variants": rows,
         "heading": runs[0].report.get("heading", runs[0].title),
         "definitions": {score.name: score.definition for score in evidence.metrics},
+        "units": {score.name: score.unit for score in evidence.metrics if score.unit},
         "identity": evidence.identity,
         "n": len(evidence),
         "caveat": bootstrap_caveat(evidence),

@@ -141,6 +141,7 @@ def _build_group(
         "measured": {name: score["lower_is_better"] for name, score in measured.items()},
         "definitions": summary["definitions"]
         | {name: score["definition"] for name, score in measured.items()},
+        "units": summary["units"] | {name: score["unit"] for name, score in measured.items()},
         **{
             name: summary[name]
             for name in (

@@ -14,6 +14,7 @@ from reporting.tables import (
     format_number,
     format_overrides,
     format_signed,
+    format_unit,
 )
 
 FILTERS = {
@@ -21,6 +22,7 @@ FILTERS = {
     "number": format_number,
     "interval": format_interval,
     "signed": format_signed,
+    "unit": format_unit,
     "mean": format_mean,
     "rate": format_lr,
     "share": format_fraction,

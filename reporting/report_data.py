@@ -64,6 +64,11 @@ def build_report(run: ReportInput, data: dict[str, Any]) -> dict[str, Any]:
         "definitions": {
             score.name: score.definition for score in run.evidence[run.evaluated_split].metrics
         },
+        "units": {
+            score.name: score.unit
+            for score in run.evidence[run.evaluated_split].metrics
+            if score.unit
+        },
         "caveat": {split: bootstrap_caveat(evidence) for split, evidence in views.items()},
         "identity": run.evidence[run.evaluated_split].identity,
         "evaluation_grid": run.evidence[run.evaluated_split].evaluation_grid,

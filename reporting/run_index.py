@@ -113,6 +113,7 @@ def summarize_report(report: dict[str, Any]) -> dict[str, Any]:
         "parts": [Path(fold["page"]).parent.as_posix() for fold in report.get("folds", [])],
         "heading": report.get("heading", report["title"]),
         "definitions": report.get("definitions", {}),
+        "units": report.get("units", {}),
         "phantom": bool(data.get("phantom")),
         "trained": parameters.get("trainable"),
         "parameters": parameters.get("total"),
@@ -171,6 +172,7 @@ def _measured_scores(report: dict[str, Any], evidence: Evidence, split: str) -> 
         metric.name: {
             **{key: scores[metric.name].get(key) for key in ("value", "low", "high")},
             "definition": metric.definition,
+            "unit": metric.unit,
             "lower_is_better": metric.lower_is_better,
         }
         for metric in evidence.metrics

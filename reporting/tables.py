@@ -34,7 +34,11 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     for name, scores in (
         classes.items() if len(classes) == 1 else [(CLASS_MEAN, classes[CLASS_MEAN])]
     ):
-        console.print(_build_score_table(f"{found['title']} · {evaluated_split} · {name}", scores))
+        console.print(
+            _build_score_table(
+                f"{found['title']} · {evaluated_split} · {name}", scores, found.get("units", {})
+            )
+        )
     console.print(found["caveat"][evaluated_split], style="dim")
     near_duplicates = found["data"]["near_duplicates"]["test_images"]
     if near_duplicates:
@@ -53,7 +57,7 @@ def print_table(found: dict[str, Any], page: Path) -> None:
     console.print(f"page: {page}", soft_wrap=True)
 
 
-def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
+def _build_score_table(title: str, scores: dict[str, Any], units: Mapping[str, str]) -> Table:
     baselines = list(next(iter(scores.values()))["trivial"])
     table = terminal_table(title)
     for column in ("score", "value", "95 % interval", "n", *baselines):
@@ -67,7 +71,7 @@ def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
         )
     for score, value in scores.items():
         table.add_row(
-            score,
+            score + format_unit(score, units),
             format_number(value["value"]),
             format_interval(value),
             str(value["n"]),
@@ -79,6 +83,11 @@ def _build_score_table(title: str, scores: dict[str, Any]) -> Table:
 def first_upper(text: str) -> str:
     """Return text with its first letter in upper case, to begin a sentence."""
     return text[:1].upper() + text[1:]
+
+
+def format_unit(score: str, units: Mapping[str, str]) -> str:
+    """Return what follows the name of a score: a comma and its unit, or nothing."""
+    return f", {units[score]}" if units.get(score) else ""
 
 
 def format_number(value: float | None) -> str:

@@ -78,6 +78,7 @@ def compare_variants(
                 "kind",
                 "heading",
                 "definitions",
+                "units",
                 "evaluated_split",
                 "finished",
                 "evaluation_grid",
@@ -86,6 +87,7 @@ def compare_variants(
                 "config",
                 "data",
             )
+            if name in first
         },
         "title": f"{title}, {len(reports)} variants",
         "scores": {},  # each variant has a report of its own

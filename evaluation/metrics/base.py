@@ -29,6 +29,7 @@ class Metric:
         lower_is_better: True for errors and distances.
         threshold_free: True if the score has one value, whatever threshold the page's slider shows:
             it needs none, or is measured at the frozen rule alone.
+        unit: Of the value, such as `mm`; empty if it has none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Metric:
     compute: Callable[[Any, np.ndarray], np.ndarray]
     lower_is_better: bool = False
     threshold_free: bool = False
+    unit: str = ""
 
     def counted_images(self, decided: Decision) -> np.ndarray:
         """Bool `N`: which images the score is made of."""

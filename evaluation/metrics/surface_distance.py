@@ -106,12 +106,14 @@ class SurfaceDistance(MaskMeasurement):
                 "mean over images with a true or a predicted mask of the 95th percentile of surface"
                 f" distances, the larger of both directions, in {unit}; {penalty}; lower is better",
                 "any_mask",
+                self.unit,
             ),
             _mean_metric(
                 "assd",
                 f"the same for the average symmetric surface distance, in {unit}; {penalty}; lower"
                 " is better",
                 "any_mask",
+                self.unit,
             ),
             _mean_metric(
                 "surface_dice",
@@ -125,11 +127,13 @@ class SurfaceDistance(MaskMeasurement):
                 "hd95_detected",
                 f"hd95 {detected}, in {unit}; lower is better",
                 "both_masks",
+                self.unit,
             ),
             _mean_metric(
                 "assd_detected",
                 f"assd {detected}, in {unit}; lower is better",
                 "both_masks",
+                self.unit,
             ),
         )
 
@@ -142,7 +146,9 @@ class SurfaceDistance(MaskMeasurement):
         )
 
 
-def _mean_metric(name: str, definition: str, counted: str, lower_is_better: bool = True) -> Metric:
+def _mean_metric(
+    name: str, definition: str, counted: str, unit: str = "", lower_is_better: bool = True
+) -> Metric:
     return Metric(
         name,
         definition,
@@ -150,6 +156,7 @@ def _mean_metric(name: str, definition: str, counted: str, lower_is_better: bool
         ratio_of_sums(name, counted),
         lower_is_better=lower_is_better,
         threshold_free=True,
+        unit=unit,
     )
 
 

@@ -50,7 +50,7 @@ def test_the_leaderboard_has_a_column_of_what_was_measured_in_the_same_way(runs)
     assert float(rows["b"]["hd95"]) == pytest.approx(lines["b"]["hd95"]["value"])
     assert rows["c"]["surface_dice"] == "" and rows["b"]["surface_dice_high"] != ""
     page = (folder / "leaderboard.html").read_text(encoding="utf-8")
-    assert page.count('data-is="test hd95"') == 3
+    assert page.count('data-is="test hd95, px"') == 3
 
 
 def test_a_comparison_shows_only_what_was_measured_in_the_same_way(runs):
