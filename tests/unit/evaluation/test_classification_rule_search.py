@@ -55,6 +55,14 @@ def test_youden_and_accuracy_by_hand():
     )  # the middle of the gap
 
 
+def test_ties_take_the_middle_of_the_plateau():
+    p = np.array([0.9, 0.8, 0.7, 0.6, 0.3, 0.2])
+    found = search_classification_rule(
+        p, p > 0.5, objective("specificity", {"sensitivity": 0.5}, ANY)
+    )  # .75, .65 and .45 all have specificity 1
+    assert found.score == 1 and found.threshold == pytest.approx(0.65)
+
+
 def test_a_bound_is_kept_at_the_best_objective_under_it():
     random = np.random.default_rng(0)
     y = random.random(300) < 0.3
