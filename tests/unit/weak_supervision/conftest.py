@@ -9,7 +9,7 @@ from torch import nn
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
     torch.manual_seed(0)
-    net = timm.create_model("resnet10t", in_chans=1, num_classes=2)
+    net = timm.create_model("resnet10t", in_chans=1, num_classes=3)
     for module in net.modules():
         if isinstance(
             module, nn.BatchNorm2d
