@@ -95,6 +95,10 @@ def test_half_covered_pixels_belong_to_the_mask():
     mask = np.zeros((4, 4, 1), np.uint8)
     mask[:, :1] = 1  # the left half of the left column of the 2 x 2 canvas
     assert Letterbox(4, 4, 2).mask(mask)[..., 0].tolist() == [[1, 0], [1, 0]]
+    mask[0, 0] = mask[2, 1] = 0  # a quarter of the upper pixel is left
+    mask[3, :2] = mask[2, 1] = 1  # three quarters of the lower one, and more
+    mask[1, 0] = 1
+    assert Letterbox(4, 4, 2).mask(mask)[..., 0].tolist() == [[0, 0], [1, 0]]
 
 
 def test_the_grid():
