@@ -23,7 +23,7 @@ def logit_histograms(
     Returns:
         int32 `B x C x 2 x 256`.
     """
-    return torch.cat([_count_logit_bins(*group) for group in group_by_grid(logits, truth, content)])
+    return torch.cat([count_logit_bins(*group) for group in group_by_grid(logits, truth, content)])
 
 
 def group_by_grid(
@@ -51,8 +51,13 @@ def _resize_to_grid(logits: Tensor, size: Sequence[int], content: ContentBox) ->
     return nn.functional.interpolate(inside, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _count_logit_bins(logits: Tensor, truth: Tensor) -> Tensor:
-    """One scatter_add for the batch: unlike bincount it does not wait for the device."""
+def count_logit_bins(logits: Tensor, truth: Tensor) -> Tensor:
+    """Count the bytes of logits on the grid of their truth, both `b x C x h x w`.
+
+    Returns:
+        int32 `b x C x 2 x 256`.
+    """
+    # one scatter_add for the batch: unlike bincount it does not wait for the device
     images, classes = logits.shape[:2]
     cell = torch.arange(images * classes, device=logits.device).view(images, classes, 1, 1) * (
         2 * N_BINS

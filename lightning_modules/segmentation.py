@@ -1,5 +1,6 @@
 """Module of binary or multi-label segmentation with a searched decision rule."""
 
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any, Literal
 
@@ -14,10 +15,11 @@ from evaluation.collector import EvidenceCollector
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import N_BINS
-from evaluation.logit_histogram import group_by_grid, logit_histograms
+from evaluation.logit_histogram import count_logit_bins, group_by_grid
 from evaluation.metrics.measurement import (
     MaskMeasurement,
     Measurements,
+    Spacing,
     describe_measurements,
     make_measurements,
 )
@@ -83,12 +85,17 @@ class SegmentationModule(EvaluatedModule):
     def update_predictions(self, logits: Tensor, batch: Sample, stage: StageName) -> None:
         """Add the batch to the evidence: histograms, and in a test measurements of its masks."""
         measuring = stage == "test" and self.measurements
-        measured = {"measured": self._measure(logits, batch)} if measuring else {}
+        spacing = iter(batch.get("spacing") or [None] * len(batch["id"]))
+        counts, measured = [], []
+        for on_grid, truth in group_by_grid(logits, batch["truth"], batch["content"]):
+            counts.append(count_logit_bins(on_grid, truth))
+            if measuring:
+                measured += self._measure(on_grid, truth, spacing)
         self._collector.add(
             batch["id"],
             batch["group"],
-            counts=logit_histograms(logits, batch["truth"], batch["content"]),
-            **measured,
+            counts=torch.cat(counts),
+            **({"measured": torch.tensor(measured, dtype=torch.float64)} if measuring else {}),
         )
 
     def on_test_epoch_start(self) -> None:
@@ -102,30 +109,25 @@ class SegmentationModule(EvaluatedModule):
             name: each.at_spacing(known) for name, each in self.measurements.items()
         }
 
-    def _measure(self, logits: Tensor, batch: Sample) -> Tensor:
-        """Return the measurements of the masks at the rule in force, `B x classes x columns`."""
-        spacing = batch.get("spacing") or [None] * len(batch["id"])
-        masks = (
-            (predicted, true)
-            for group in group_by_grid(logits, batch["truth"], batch["content"])
-            for predicted, true in zip(
-                self.rule(group[0]).cpu().numpy(), group[1].bool().cpu().numpy(), strict=True
-            )
-        )
-        return torch.tensor(
+    def _measure(
+        self, logits: Tensor, truth: Tensor, spacing: Iterator[Spacing | None]
+    ) -> list[list[list[float]]]:
+        """Return the measurements of the masks at the rule in force, `B x classes x columns`.
+
+        `spacing` gives that of each image.
+        """
+        masks = zip(self.rule(logits).cpu().numpy(), truth.bool().cpu().numpy(), strict=True)
+        return [
             [
                 [
-                    [
-                        number
-                        for each in self.measurements.values()
-                        for number in each.measure(predicted[c], true[c], step)
-                    ]
-                    for c in range(len(self.classes))
+                    number
+                    for each in self.measurements.values()
+                    for number in each.measure(predicted[c], true[c], step)
                 ]
-                for (predicted, true), step in zip(masks, spacing, strict=True)
-            ],
-            dtype=torch.float64,
-        )
+                for c in range(len(self.classes))
+            ]
+            for (predicted, true), step in zip(masks, spacing, strict=False)  # fewer than all
+        ]
 
     def make_evidence(self, **parts: Any) -> SegmentationEvidence:
         """Make the evidence of histograms at the mask rule in force, and of measurements at it."""

@@ -237,11 +237,18 @@ def test_bad_words_are_refused(name, cli, export, steps):
     refused(code, said, steps, wrong, mend)
 
 
-@pytest.mark.parametrize("kind", ["garbage", "no state", "another net"])
+@pytest.mark.parametrize(
+    "kind", ["garbage", "empty", "cut off", "objects", "no state", "another net"]
+)
 def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, steps):
     path = tmp_path / "x.ckpt"
-    if kind == "garbage":
-        path.write_bytes(b"not a checkpoint")
+    if kind in ("garbage", "empty"):
+        path.write_bytes(b"not a checkpoint" if kind == "garbage" else b"")
+    elif kind == "cut off":
+        torch.save({"state_dict": {"net.conv.weight": torch.zeros(999)}}, path)
+        path.write_bytes(path.read_bytes()[:-500])
+    elif kind == "objects":
+        torch.save({"state_dict": {}, "path": tmp_path}, path)
     else:
         torch.save(
             (
@@ -252,7 +259,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, 
             path,
         )
     wrong = {
-        "garbage": "cannot be read as a checkpoint",
+        "garbage": "cannot be read as a checkpoint (no file of torch.save)",
+        "empty": "cannot be read as a checkpoint (the file is empty)",
+        "cut off": "cannot be read as a checkpoint (the file is damaged or incomplete)",
+        "objects": "cannot be read as a checkpoint (it holds Python objects, which may run code;",
         "no state": "not a checkpoint",
         "another net": "another network",
     }[kind]
