@@ -30,7 +30,7 @@ COMMON = [
     "init_from=null",
     "trainer.limit_val_batches=1",
 ]
-ARMS = {
+VARIANTS = {
     "full": [
         "module/net=classifier",
         "~module.net.net",
@@ -55,7 +55,7 @@ class Gradients(Callback):
         )
 
 
-def arm(name: str, size: int, batch: int, steps: int) -> dict:
+def variant(name: str, size: int, batch: int, steps: int) -> dict:
     """Train and measure one variant in this process."""
     short = [
         f"image_size={size}",
@@ -64,7 +64,7 @@ def arm(name: str, size: int, batch: int, steps: int) -> dict:
         "trainer.max_epochs=1",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(folder, *COMMON, *short, *ARMS[name])
+        parts = Parts(folder, *COMMON, *short, *VARIANTS[name])
         process = psutil.Process()
         before = process.memory_info().rss
         trainer, callbacks = parts.trainer()
@@ -93,16 +93,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--arm", choices=list(ARMS))
+    parser.add_argument("--variant", choices=list(VARIANTS))
     args = parser.parse_args()
-    if args.arm:
-        print(json.dumps(arm(args.arm, args.size, args.batch, args.steps)))
+    if args.variant:
+        print(json.dumps(variant(args.variant, args.size, args.batch, args.steps)))
         return
-    for name in ARMS:
+    for name in VARIANTS:
         words = [
             sys.executable,
             __file__,
-            "--arm",
+            "--variant",
             name,
             "--size",
             str(args.size),

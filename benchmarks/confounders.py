@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from datamodules.phantoms.pneumothorax import draw_images
 
 ROOT = Path(__file__).parent.parent
-ARMS = {"with_confounders": True, "train_without": False}
+VARIANTS = {"with_confounders": True, "train_without": False}
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="further words for run.py")
     asked = parser.parse_args()
     write(asked.folder, asked.images, asked.size, asked.contrast)
-    folders = [asked.folder / f"runs/{name}/{seed}" for name in ARMS for seed in asked.seeds]
+    folders = [asked.folder / f"runs/{name}/{seed}" for name in VARIANTS for seed in asked.seeds]
     for folder in folders:
         if not (folder / "report.json").is_file():
             train(asked.folder, folder, asked.size, asked.words)
@@ -54,7 +54,7 @@ def write(folder: Path, images: int, size: int, contrast: float) -> None:
         for one in draw_images(images, size, 0.3, confounders, 0, contrast):
             cv2.imwrite(str(folder / kind / f"{one.name}.png"), one.image)
             cv2.imwrite(str(folder / kind / f"{one.name}_mask.png"), one.mask * 255)
-    for name, confounded in ARMS.items():
+    for name, confounded in VARIANTS.items():
         lines = ["id,image,mask,group,split"]
         for one in draw_images(images, size, 0.3, False, 0, contrast):
             split = {0: "test", 1: "test", 2: "val"}.get(int(one.patient[1:]) % 10, "train")

@@ -64,14 +64,14 @@ def main() -> None:
     preclassifier = asked.folder / "preclassifier"
     if not (preclassifier / "cls_prob.csv").is_file():
         run(*PRECLASSIFIER, f"hydra.run.dir={preclassifier}")
-    arms = {
+    variants = {
         "curriculum": (stages(*STAGES), f"datamodule.cls_prob={preclassifier}"),
         "fixed_rate": (*PLAIN, stages(*["positive_fraction: 0.5"] * 3)),
         "natural": (*PLAIN, stages(*[""] * 3)),
     }
     folders = [
         (asked.folder / name / str(seed), name, words, seed)
-        for name, words in arms.items()
+        for name, words in variants.items()
         for seed in asked.seeds
     ]
     for folder, name, words, seed in folders:

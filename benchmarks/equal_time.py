@@ -3,7 +3,7 @@
 The recipe was chosen on valid alone; test is read once, at the end. Threshold from valid, mean Dice
 of test.
 
-python benchmarks/equal_time.py --root DIR --arm ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds
+python benchmarks/equal_time.py --root DIR --variant ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds
 600] [--no-copies]
 
 --no-copies makes a new split, with near duplicates on one side: public exports hold mirrored and
@@ -73,7 +73,7 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
         seconds, images = seconds + cost["train_seconds"], images + cost["images_trained"]
     if seconds > budget:
         raise SystemExit(
-            f"training took {seconds:.0f} s, more than the {budget:.0f} of the other arms: no"
+            f"training took {seconds:.0f} s, more than the {budget:.0f} of the other variants: no"
             " comparison"
         )
     best = trainer.checkpoint_callback.best_model_path
@@ -119,14 +119,14 @@ def plain(root: str, seed: int, seconds: float, bf16: bool, no_copies: bool) -> 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True)
-    parser.add_argument("--arm", choices=["ours", "plain", "plain_bf16"], required=True)
+    parser.add_argument("--variant", choices=["ours", "plain", "plain_bf16"], required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--no-copies", action="store_true")
     args = parser.parse_args()
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            if args.arm == "ours":
+            if args.variant == "ours":
                 found = ours(
                     args.root,
                     seed,
@@ -136,9 +136,9 @@ def main() -> None:
                 )
             else:
                 found = plain(
-                    args.root, seed, args.seconds, args.arm == "plain_bf16", args.no_copies
+                    args.root, seed, args.seconds, args.variant == "plain_bf16", args.no_copies
                 )
-        print(json.dumps({"arm": args.arm, "seed": seed} | found), flush=True)
+        print(json.dumps({"variant": args.variant, "seed": seed} | found), flush=True)
 
 
 if __name__ == "__main__":
