@@ -3,8 +3,8 @@
 The recipe was chosen on valid alone; test is read once, at the end. Threshold from valid, mean Dice
 of test.
 
-python benchmarks/equal_time.py --root DIR --variant ours|plain|plain_bf16 [--seeds 0 1 2] [--seconds
-600] [--no-copies]
+python benchmarks/equal_time.py --root DIR --variant ours|plain|plain_bf16 [--seeds 0 1 2]
+[--seconds 600] [--no-copies]
 
 --no-copies makes a new split, with near duplicates on one side: public exports hold mirrored and
 turned copies of one picture in train and in test, which reward memorisation.
