@@ -51,8 +51,8 @@ RUN_REFERENCE_KEYS = (
 )  # keys that may name another run
 DEMO_SECONDS = {
     "preclassify_pnx": 40,
-    "pretrain_chest": 45,
-    "weak_bone_scan": 85,
+    "pretrain_chest": 40,
+    "weak_bone_scan": 75,
 }  # a demo that others need takes about so long on two CPU cores
 
 
@@ -240,7 +240,7 @@ def _resolve_references(cfg: DictConfig) -> list[PreparedRun]:
         if not is_latest(named):
             continue
         run = resolve_run(named, Path(cfg.paths.runs), key, phantom=uses_phantoms(cfg))
-        if run is not None and key == "datamodule.cls_prob" and not _uses_same_phantoms(cfg, run):
+        if run is not None and not _is_usable(cfg, key, run):
             run = None
         if run is None and (not cfg.trainer.fast_dev_run or key == "datamodule.root"):
             run, made = _make_missing_run(cfg, key, named)
@@ -266,7 +266,7 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> tuple[Path, list
         FileLock(runs / f".{name}.lock") if rank() == 0 else nullcontext()
     ):  # other ranks wait in that run
         run = resolve_run(named, runs, key, phantom=True)  # another trial may have made it
-        if run is not None and (key != "datamodule.cls_prob" or _uses_same_phantoms(cfg, run)):
+        if run is not None and _is_usable(cfg, key, run):
             return run, []
         about = f", in about {DEMO_SECONDS[name]} s on two CPU cores" * (name in DEMO_SECONDS)
         if rank() == 0:
@@ -280,6 +280,15 @@ def _make_missing_run(cfg: DictConfig, key: str, named: str) -> tuple[Path, list
         if rank() == 0:
             print(f"{name} took {made.seconds:.0f} s; {cfg.title} starts now", file=sys.stderr)
         return made.folder, [made]
+
+
+def _is_usable(cfg: DictConfig, key: str, run: Path) -> bool:
+    """Return True if a run has hard images of this data, and its phantoms have not been deleted."""
+    if key == "datamodule.cls_prob":
+        return _uses_same_phantoms(cfg, run)
+    if key == "datamodule.root" and uses_phantoms(cfg):
+        return Path(RunFolder(run).config["datamodule"]["root"]).is_dir()
+    return True
 
 
 def _uses_same_phantoms(cfg: DictConfig, run: Path) -> bool:
