@@ -1,6 +1,6 @@
 """Bone-scan chain on phantoms: cost of learning a segmenter from image labels, not true masks.
 
-Seeds vary initialisation and order; phantoms and split stay the same. Each seed trains the
+Seeds vary initialization and order; phantoms and split stay the same. Each seed trains the
 classifier of weak_bone_scan, a segmenter on its pseudo masks, and one on the true masks; all are
 evaluated on the same test images. Printed are the mean and standard deviation over seeds, and the
 paired differences of the segmenters with their intervals over patients and seeds.
@@ -24,8 +24,8 @@ RUN = Path(__file__).parent.parent / "run.py"
 LOCATED = (
     "pointing_box",
     "pointing_mask",
-    "hit_rate_centre_at_1",
-    "hit_rate_centre_at_5",
+    "hit_rate_center_at_1",
+    "hit_rate_center_at_5",
     "froc_at_1",
     "dice",
     "dice_drawn",

@@ -108,7 +108,7 @@ def run(*words: str) -> None:
 
 
 def brightness(folder: Path) -> float:
-    """Return the mean Dice over test lesions of the band of grey values that is best on val."""
+    """Return the mean Dice over test lesions of the band of gray values that is best on val."""
     table = [
         line.split(",")
         for line in (folder / "with_confounders.csv").read_text(encoding="utf-8").splitlines()[1:]

@@ -91,7 +91,7 @@ def main() -> None:
             build_cache(manifest, SIZE, 1, folder / "warm"),
         )  # imports and page cache
         difference = np.abs(theirs.astype(int) - build_one.images[:4, ..., 0]).mean()
-        print(f"the two pictures differ by {difference:.2f} grey levels on average")
+        print(f"the two pictures differ by {difference:.2f} gray levels on average")
         rates: list[tuple[float, float]] = []
         for repeat in range(REPEATS):
             start = time.perf_counter()

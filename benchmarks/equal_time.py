@@ -7,7 +7,7 @@ python benchmarks/equal_time.py --root DIR --variant ours|plain|plain_bf16 [--se
 [--seconds 600] [--no-copies]
 
 --no-copies makes a new split, with near duplicates on one side: public exports hold mirrored and
-turned copies of one picture in train and in test, which reward memorisation.
+turned copies of one picture in train and in test, which reward memorization.
 """
 
 import argparse

@@ -89,9 +89,9 @@ def with_pictures(evidence: Evidence, classes: int) -> list:
     kind = TASK_VIEWS[evidence.kind]
     found = kind.select_cases(evidence, 6)
     logits, truth = maps(len(found), classes, seed=7)
-    grey = (100 + 12 * logits[:, :1] + 9 * torch.randn(logits[:, :1].shape)).clamp(0, 255).byte()
+    gray = (100 + 12 * logits[:, :1] + 9 * torch.randn(logits[:, :1].shape)).clamp(0, 255).byte()
     batch, rule = (
-        {"image": grey, "mask": truth, "content": [ContentBox(0, 0, SIDE, SIDE)] * len(found)},
+        {"image": gray, "mask": truth, "content": [ContentBox(0, 0, SIDE, SIDE)] * len(found)},
         SegmentationRule(classes),
     )
     return [

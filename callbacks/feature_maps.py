@@ -88,16 +88,16 @@ class LayerActivations:
 
         With fewer than three components, blue and then green are 0.
         """
-        centre, axes = principal_components(cells)
-        low, high = np.percentile((cells - centre) @ axes, PERCENTILES, axis=0)
+        center, axes = principal_components(cells)
+        low, high = np.percentile((cells - center) @ axes, PERCENTILES, axis=0)
         found = []
         for i, each in enumerate(self.maps):
-            colours = _scale_to_range(
-                np.einsum("chw,ck->hwk", each - centre[:, None, None], axes), low, high
+            colors = _scale_to_range(
+                np.einsum("chw,ck->hwk", each - center[:, None, None], axes), low, high
             )
             found.append(
                 self._place_on_canvas(
-                    np.pad(colours, ((0, 0), (0, 0), (0, N_COMPONENTS - axes.shape[1]))), i
+                    np.pad(colors, ((0, 0), (0, 0), (0, N_COMPONENTS - axes.shape[1]))), i
                 )
             )
         return found
@@ -128,15 +128,15 @@ def principal_components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         `C` and `C x k`.
     """
-    centre, channels = cells.mean(0), cells.shape[1]
-    moved = cells - centre
+    center, channels = cells.mean(0), cells.shape[1]
+    moved = cells - center
     _, axes = eigh(
         (moved.T @ moved).astype(np.float64),
         subset_by_index=[max(0, channels - N_COMPONENTS), channels - 1],
     )
     axes = axes[:, ::-1]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(0)[None], axis=0)
-    return centre, (axes * np.where(largest < 0, -1, 1)).astype(np.float32)
+    return center, (axes * np.where(largest < 0, -1, 1)).astype(np.float32)
 
 
 def top_variance_channels(cells: np.ndarray, number: int) -> list[int]:

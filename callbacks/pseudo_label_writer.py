@@ -169,7 +169,7 @@ class PseudoLabelWriter(StageTimer):
             remove_previous_outputs(self.folder)
         trainer.strategy.barrier("old pseudo labels are gone")
         self.overlay_writer.reset(data, write_files=not trainer.fast_dev_run)  # type: ignore[attr-defined]
-        with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
+        with self.timer("scoring the localization"), trainer.precision_plugin.forward_context():
             self.localization.reset(pl_module, data, self._lookup, self.pipeline.boxes)
         self._recorder = self._stack.enter_context(self.heat_maps.recording(pl_module.net))  # type: ignore[arg-type]
 
@@ -221,7 +221,7 @@ class PseudoLabelWriter(StageTimer):
                 self.overlay_writer.save(found[i], heats[i], image, self._lookup)
         self._pseudo_labels += found
         if scored:
-            with self.timer("scoring the localisation"), trainer.precision_plugin.forward_context():
+            with self.timer("scoring the localization"), trainer.precision_plugin.forward_context():
                 scored_labels = [(found[i], heats[i]) for i in scored]
                 self.localization.update(
                     pl_module, batch["image"][scored], scored_labels, self.heat_maps, self._channel
@@ -245,7 +245,7 @@ class PseudoLabelWriter(StageTimer):
             return
         place, threshold = self._lookup.index_by_id, float(pl_module.rule.values[self._channel, 0])  # type: ignore[union-attr,index,arg-type]
         found.sort(key=lambda each: place[each.info.id])
-        with self.timer("scoring the localisation"):
+        with self.timer("scoring the localization"):
             scored = self.localization.compute(
                 sorted(measured, key=lambda each: place[next(iter(each.values())).id])
             )

@@ -164,13 +164,13 @@ class ResourceMonitor(Callback):
             return {}
         gpu = {
             "gpu_peak_memory_gb": self._peak_gpu_memory() / 1e9,
-            "gpu_utilisation_percent": median(self._gpu) if self._gpu else None,
+            "gpu_utilization_percent": median(self._gpu) if self._gpu else None,
         }
         return {
             "fit_seconds": self._fit_seconds,
             "train_seconds": self._train_seconds,
             "images_trained": self._images,
             "images_per_second": median(self._rates),
-            "cpu_utilisation_percent": median(self._cpu) if self._cpu else None,
+            "cpu_utilization_percent": median(self._cpu) if self._cpu else None,
             "peak_memory_gb": self._peak_memory() / 1e9,
         } | (gpu if torch.cuda.is_available() else {})

@@ -102,7 +102,7 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
         bottom: Range of the threshold for pixels of the mask.
         top: Range of the threshold for certain pixels, or None for top = bottom.
         min_area: Fractions of the image that must be certain.
-        lesions_only: True to maximise the Dice of images with a lesion instead of all images.
+        lesions_only: True to maximize the Dice of images with a lesion instead of all images.
     """
 
     kind = SegmentationEvidence
@@ -171,7 +171,7 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
 
     Args:
         run_dir: The run folder.
-        objective: Quantity to maximise; `specificity` with `min_metrics: {sensitivity: .85}` (or
+        objective: Quantity to maximize; `specificity` with `min_metrics: {sensitivity: .85}` (or
             the reverse) is called sens_atleast in other repositories.
         min_metrics: Lower bounds of sensitivity, specificity or precision.
         threshold_range: Smallest and largest allowed threshold.

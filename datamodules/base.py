@@ -344,7 +344,7 @@ class ManifestDataModule(ServingDataModule, ABC):
             without showing an image twice.
         overfit_batches: Number of batches of the same images to train on and to validate on; 0 for
             a normal fit.
-        channels: 1 keeps images grey, 3 makes them RGB.
+        channels: 1 keeps images gray, 3 makes them RGB.
         augmentation: Random transforms for training; none if None.
         sampling: Sampling of the training images in an epoch; None samples all images equally.
         cls_prob: Run folder of a pre-classifier, or its cls_prob.csv with the probabilities that

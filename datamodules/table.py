@@ -29,7 +29,7 @@ class TableDataModule(ManifestDataModule):
         classes: Names of the mask's classes; None takes those of the manifest.
         mask_column: `mask`, or `cropped_mask` to train on the squares in the column `crop` with the
             masks in the column `cropped_mask`.
-        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a grey
+        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a gray
             value is class c); None uses that of the manifest.
         **base: As `ManifestDataModule`.
     """

@@ -35,7 +35,7 @@ class Proposals:
 
     Attributes:
         boxes: float64 `N x 4` (x1, y1, x2, y2), edges.
-        peaks: float64 `N x 2` (x, y), each inside its box; the centre of the first pixel is (.5,
+        peaks: float64 `N x 2` (x, y), each inside its box; the center of the first pixel is (.5,
             .5).
         heights: float64 `N`, values of the heat map at the peaks.
     """
@@ -194,9 +194,9 @@ def pairwise_box_iou(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def center_hit(lesions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return bool `T x K`: the box's centre lies in the lesion's box, edges included."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((lesions[:, None, :2] <= centre) & (centre <= lesions[:, None, 2:])).all(-1)
+    """Return bool `T x K`: the box's center lies in the lesion's box, edges included."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((lesions[:, None, :2] <= center) & (center <= lesions[:, None, 2:])).all(-1)
 
 
 def hits_at_k(
@@ -212,13 +212,13 @@ def hits_at_k(
 
     Returns:
         Values for the image, 0 or 1 (NaN without a lesion): `image_hit_iou_at_1`,
-        `image_hit_centre_at_1`, ...; and sums over the lesions: `hit_rate_iou_at_1`,
-        `hit_rate_centre_at_1`, `iou_at_1` (of the best box), ....
+        `image_hit_center_at_1`, ...; and sums over the lesions: `hit_rate_iou_at_1`,
+        `hit_rate_center_at_1`, `iou_at_1` (of the best box), ....
     """
     means, sums = {}, {}
     ious = pairwise_box_iou(lesions, boxes)
     for b in range(1, max_boxes + 1):
-        for kind, match in (("iou", ious >= iou_threshold), ("centre", center_hit(lesions, boxes))):
+        for kind, match in (("iou", ious >= iou_threshold), ("center", center_hit(lesions, boxes))):
             hit = match[:, :b].any(1)
             means[f"image_hit_{kind}_at_{b}"] = float(hit.any()) if len(lesions) else np.nan
             sums[f"hit_rate_{kind}_at_{b}"] = float(hit.sum())
@@ -231,7 +231,7 @@ def froc_events(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Collect one image's events for the FROC.
 
-    A box is true if its centre lies in a lesion's box or their IoU reaches `iou_threshold`. A
+    A box is true if its center lies in a lesion's box or their IoU reaches `iou_threshold`. A
     lesion is found by the strongest of its true boxes; its other boxes are neither found nor false.
     One box may find several lesions.
 
@@ -286,7 +286,7 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
 
     Returns:
         `pointing_box` and `pointing_mask`, 0 or 1 (no peak is a miss), NaN without a lesion of that
-        kind; with the suffix `_random` the probability for a uniformly random pixel, with `_centre`
+        kind; with the suffix `_random` the probability for a uniformly random pixel, with `_center`
         the score of the image's center.
     """
     found = {}
@@ -309,7 +309,7 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
             ),
         ),
     ):
-        centre = (truth.width / 2, truth.height / 2)
+        center = (truth.width / 2, truth.height / 2)
         name = f"pointing_{kind}"
         found[name] = (
             np.nan
@@ -317,7 +317,7 @@ def pointing_game(truth: GroundTruth, detections: Detections, tolerance: float) 
             else float(detections.peak is not None and contains(target, detections.peak))
         )
         found[f"{name}_random"] = np.nan if target is None else float(target.mean())
-        found[f"{name}_centre"] = np.nan if target is None else float(contains(target, centre))
+        found[f"{name}_center"] = np.nan if target is None else float(contains(target, center))
     return found
 
 
@@ -332,7 +332,7 @@ def contains(target: np.ndarray, point: Point) -> bool:
 def rasterize_boxes(
     boxes: np.ndarray, height: int, width: int, tolerance: float = 0.0
 ) -> np.ndarray:
-    """Return bool `height x width`: pixels whose centre is at most `tolerance` from a box."""
+    """Return bool `height x width`: pixels whose center is at most `tolerance` from a box."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     near = np.zeros((height, width), bool)
     for x1, y1, x2, y2 in boxes:
@@ -531,7 +531,7 @@ class LocalizationConfig:
         }
         hit = {
             "iou": f"with an IoU of {self.iou:g} or more",
-            "centre": "with its center in the box of the lesion",
+            "center": "with its center in the box of the lesion",
         }
         for b in range(1, self.max_boxes + 1):
             first = "the first box" if b == 1 else f"one of the first {b} boxes"
@@ -551,7 +551,7 @@ class LocalizationConfig:
                 f"mean over lesions of the best IoU of {first} of their image; 0 without a box"
             )
         rule = (
-            f"a box is true by its centre within a lesion's box or IoU of {self.iou:g} or more; of"
+            f"a box is true by its center within a lesion's box or IoU of {self.iou:g} or more; of"
             " several on one lesion one counts, none is false"
         )
         for rate in self.rates:
@@ -724,7 +724,7 @@ def check_same_images(first: LocalizationResults, *others: LocalizationResults) 
         )
 
 
-BLIND_GUESSES = {"a random pixel": "random", "the centre": "centre"}
+BLIND_GUESSES = {"a random pixel": "random", "the center": "center"}
 
 
 def estimate_scores(results: LocalizationResults, rules: LocalizationConfig) -> dict[str, Estimate]:

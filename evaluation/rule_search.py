@@ -73,7 +73,7 @@ def search_classification_rule(
     Args:
         probability: Probabilities, `N`.
         truth: Labels, bool `N`.
-        goal: Objective to maximise and bounds to satisfy; if the bounds cannot be satisfied, the
+        goal: Objective to maximize and bounds to satisfy; if the bounds cannot be satisfied, the
             threshold that comes closest is returned.
     """
     if truth.all() or not truth.any():
@@ -99,7 +99,7 @@ def search_classification_rule(
     at_half = float(_threshold_metrics(probability, truth, np.array([0.5]))[goal.objective][0])
     judge = (
         "youden" if goal.objective in ("sensitivity", "specificity") else goal.objective
-    )  # a constant prediction maximises either one by itself
+    )  # a constant prediction maximizes either one by itself
     always = _threshold_metrics(probability, truth, np.array([0.0, 2.0]))[judge].max()
     return ClassificationRuleResult(
         float(thresholds[chosen]),
@@ -228,7 +228,7 @@ def search_segmentation_rule(
     Args:
         evidence: Evidence of the images to search on; never test.
         grid: The rules to try.
-        lesions_only: True to maximise the mean Dice over images with a lesion, as multi-label data
+        lesions_only: True to maximize the mean Dice over images with a lesion, as multi-label data
             needs; otherwise, and if no image shows the class, the mean over all images, with a Dice
             of 1 if truth and prediction are both empty.
     """

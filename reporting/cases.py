@@ -13,7 +13,7 @@ SIDE = 224  # pixels of one pane
 
 @dataclass(frozen=True)
 class ClassTag:
-    """A colour (empty for none) and the title that it stands for."""
+    """A color (empty for none) and the title that it stands for."""
 
     title: str
     color: str

@@ -115,15 +115,15 @@ def line_style(variant: int) -> tuple[str, tuple[float, ...]]:
 
 
 def legend_entries(variants: VariantCurves) -> list[dict[str, str]]:
-    """Describe each trained variant for the page's key: title, colour and dashes."""
+    """Describe each trained variant for the page's key: title, color and dashes."""
     found = []
     for number, (name, runs) in enumerate(variants.items()):
-        colour, dashes = line_style(number)
+        color, dashes = line_style(number)
         if any(len(run.table) for run in runs):
             found.append(
                 {
                     "title": name,
-                    "color": colour,
+                    "color": color,
                     "dashes": " ".join(f"{2.5 * length:g}" for length in dashes) or "none",
                 }
             )
@@ -154,26 +154,26 @@ def plot_curves(variants: VariantCurves, score: str) -> dict[str, str]:
 def _draw_curves(axes: Axes, variants: VariantCurves, score: str, x_axis: str) -> None:
     rows = count()
     for number, runs in enumerate(variants.values()):
-        colour, dashes = line_style(number)
+        color, dashes = line_style(number)
         curves = [
             curve for curve in (run.metric_points(score, x_axis) for run in runs) if len(curve)
         ]
         dots = "." if max((len(curve) for curve in curves), default=0) < 15 else ""
         for curve in curves if len(curves) > 1 else []:
-            axes.plot(curve["x"], curve["y"], color=colour, linewidth=0.6, alpha=0.45)
+            axes.plot(curve["x"], curve["y"], color=color, linewidth=0.6, alpha=0.45)
         if curves:
             mean = mean_curve(curves)
             axes.plot(
                 mean["x"],
                 mean["y"],
-                color=colour,
+                color=color,
                 linewidth=2.2 if len(curves) > 1 else 1.8,
                 dashes=dashes,
                 marker=dots,
             )
             starts = sorted({start for run in runs for start in run.stage_starts(x_axis)})
             if starts:
-                _mark_stage_starts(axes, starts, colour, 1.02 + 0.035 * next(rows))
+                _mark_stage_starts(axes, starts, color, 1.02 + 0.035 * next(rows))
     axes.set(xlabel=x_axis, ylabel=score)
     axes.margins(x=0.03)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -33,12 +33,12 @@ def class_color(channel: int) -> str:
 def fill_masks(
     picture: np.ndarray, masks: Sequence[np.ndarray], opacity: float = 0.45
 ) -> np.ndarray:
-    """Fill each mask with the colour of its class, large ones below small ones.
+    """Fill each mask with the color of its class, large ones below small ones.
 
     Args:
         picture: BGR `H x W x 3`.
         masks: `H x W`, one a class.
-        opacity: Opacity of the colour.
+        opacity: Opacity of the color.
     """
     for c in _sorted_by_size(masks):
         picture = outline_mask(
@@ -48,7 +48,7 @@ def fill_masks(
 
 
 def outline_masks(picture: np.ndarray, masks: Sequence[np.ndarray], width: int = 2) -> np.ndarray:
-    """Outline each mask in the colour of its class, with a dark rim to set it off from fills."""
+    """Outline each mask in the color of its class, with a dark rim to set it off from fills."""
     for c in _sorted_by_size(masks):
         picture = outline_mask(
             outline_mask(picture, masks[c], (0, 0, 0), width + 2), masks[c], _to_bgr(c), width
@@ -67,23 +67,21 @@ def _to_bgr(channel: int) -> Color:
 
 
 def fill_mask(
-    picture: np.ndarray, mask: np.ndarray, colour: Color, opacity: float = 0.28
+    picture: np.ndarray, mask: np.ndarray, color: Color, opacity: float = 0.28
 ) -> np.ndarray:
     """Fill one mask."""
     found = picture.copy()
     inside = mask > 0
-    found[inside] = ((1 - opacity) * found[inside] + opacity * np.array(colour)).astype(np.uint8)
+    found[inside] = ((1 - opacity) * found[inside] + opacity * np.array(color)).astype(np.uint8)
     return found
 
 
-def outline_mask(
-    picture: np.ndarray, mask: np.ndarray, colour: Color, width: int = 1
-) -> np.ndarray:
+def outline_mask(picture: np.ndarray, mask: np.ndarray, color: Color, width: int = 1) -> np.ndarray:
     """Draw the outer outlines of one mask, `width` pixels thick."""
     contours, _ = cv2.findContours(
         (mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
-    return cv2.drawContours(picture.copy(), contours, -1, colour, width, cv2.LINE_AA)
+    return cv2.drawContours(picture.copy(), contours, -1, color, width, cv2.LINE_AA)
 
 
 def encode_logit_maps(

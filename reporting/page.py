@@ -52,7 +52,7 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
     return {
         "kind": evidence.kind,
         "classes": list(evidence.classes),
-        "colours": [class_color(c) for c in range(len(evidence.classes))] if several else None,
+        "colors": [class_color(c) for c in range(len(evidence.classes))] if several else None,
         "scores": [score.name for score in evidence.metrics],
         "fixed": [score.name for score in evidence.metrics if score.threshold_free],
         "shared": [score.name for score in evidence.metrics if score.name in PER_IMAGE],
@@ -163,7 +163,7 @@ def write_page(
         "strata": strata_table(run_dir, stages),
         "chips": kind.class_tags(classes),
         "legend": kind.LEGEND[len(classes) > 1],
-        "colours": COLORS,
+        "colors": COLORS,
     }
     words = {
         "title": found["title"],

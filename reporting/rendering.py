@@ -34,8 +34,8 @@ RESOURCE_LABELS = {
     "train_seconds": "training time without validation, s",
     "images_trained": "images seen in training",
     "images_per_second": "training images per second",
-    "cpu_utilisation_percent": "CPU utilization, %",
-    "gpu_utilisation_percent": "GPU utilization, %",
+    "cpu_utilization_percent": "CPU utilization, %",
+    "gpu_utilization_percent": "GPU utilization, %",
     "peak_memory_gb": "peak memory of the process, GB",
     "gpu_peak_memory_gb": "peak GPU memory, GB",
 }

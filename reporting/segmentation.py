@@ -202,7 +202,7 @@ def _image_dice(decided: SegmentationDecision, i: int) -> float:
 
 
 def _count_line(there: int, false: int) -> tuple[ClassTag, ...]:
-    """Return one chip without a colour that counts the classes without chips; empty for none."""
+    """Return one chip without a color that counts the classes without chips; empty for none."""
     words = [f"{there} true class{'es' * (there > 1)}"] * (there > 0) + [
         f"{false} false alarm{'s' * (false > 1)}"
     ] * (false > 0)
@@ -210,7 +210,7 @@ def _count_line(there: int, false: int) -> tuple[ClassTag, ...]:
 
 
 def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
-    """Return the colours of several classes; the legend explains a single one."""
+    """Return the colors of several classes; the legend explains a single one."""
     return (
         tuple(ClassTag(name, class_color(c)) for c, name in enumerate(classes))
         if len(classes) > 1
@@ -242,7 +242,7 @@ def render_panes(
         side: Longest side of a pane in pixels.
     """
     inside = batch["content"][i].slices
-    grey = render_image(batch, i, side)
+    gray = render_image(batch, i, side)
     predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
     truth, predicted_masks = (
         [enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks]
@@ -250,16 +250,16 @@ def render_panes(
     )
     if len(predicted_masks) > 1:
         return {
-            "image": grey,
-            "truth": outline_masks(grey, truth),
-            "prediction": fill_masks(grey, predicted_masks),
-            "overlay": outline_masks(fill_masks(grey, predicted_masks), truth),
+            "image": gray,
+            "truth": outline_masks(gray, truth),
+            "prediction": fill_masks(gray, predicted_masks),
+            "overlay": outline_masks(fill_masks(gray, predicted_masks), truth),
         }
     heat = (bin_probability(quantize_logits(logits[inside])[0, 0].numpy()) * 255).astype(np.uint8)
-    both = fill_mask(fill_mask(grey, truth[0], TRUTH_COLOR), predicted_masks[0], PREDICTION_COLOR)
+    both = fill_mask(fill_mask(gray, truth[0], TRUTH_COLOR), predicted_masks[0], PREDICTION_COLOR)
     return {
-        "image": grey,
-        "truth": outline_mask(grey, truth[0], TRUTH_COLOR, width=2),
+        "image": gray,
+        "truth": outline_mask(gray, truth[0], TRUTH_COLOR, width=2),
         "prediction": outline_mask(
             cv2.applyColorMap(enlarge(heat, side=side), cv2.COLORMAP_INFERNO),
             predicted_masks[0],

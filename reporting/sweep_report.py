@@ -122,10 +122,10 @@ def plot_history(trials: Sequence[TrialResult]) -> str:
     def draw(axes: Axes) -> None:
         """Draw the figure on its axes."""
         scored = [(number, trial) for number, trial in enumerate(trials) if trial.score is not None]
-        for state, colour, mark in (("finished", OTHER_COLOR, "o"), ("pruned", PRUNED_COLOR, "x")):
+        for state, color, mark in (("finished", OTHER_COLOR, "o"), ("pruned", PRUNED_COLOR, "x")):
             points = [(number, trial.score) for number, trial in scored if trial.state == state]
             if points:
-                axes.plot(*zip(*points, strict=True), mark, color=colour, label=state, markersize=5)
+                axes.plot(*zip(*points, strict=True), mark, color=color, label=state, markersize=5)
         done = [
             (number, float(trial.score))
             for number, trial in scored
@@ -179,7 +179,7 @@ def plot_training_curves(
         for trial in sorted(trials, key=lambda t: t is best_trial):
             x, y = curves[trial.name]
             if len(x):
-                colour = (
+                color = (
                     BEST_COLOR
                     if trial is best_trial
                     else PRUNED_COLOR
@@ -190,13 +190,13 @@ def plot_training_curves(
                 axes.plot(
                     x,
                     y,
-                    color=colour,
+                    color=color,
                     linewidth=2.2 if trial is best_trial else 0.9,
                     alpha=1.0 if trial is best_trial else 0.6,
                     marker=dots,
                 )
                 if trial.state == "pruned":
-                    axes.plot(x[-1:], y[-1:], "x", color=colour)
+                    axes.plot(x[-1:], y[-1:], "x", color=color)
         if best_trial is not None:
             axes.plot([], [], color=BEST_COLOR, linewidth=2.2, label="best trial")
         if any(trial.state != "finished" for trial in trials):
@@ -239,7 +239,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
         levels = (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
         for place, trial in enumerate(scored):
             strong = (place + 1) / len(scored)
-            colour = (
+            color = (
                 PRUNED_COLOR
                 if trial.state == "pruned"
                 else BEST_COLOR
@@ -250,7 +250,7 @@ def plot_parallel_coordinates(trials: Sequence[TrialResult]) -> str | None:
             axes.plot(
                 range(len(line)),
                 line,
-                color=colour,
+                color=color,
                 linewidth=0.6 + 1.6 * strong**3,
                 alpha=0.25 + 0.75 * strong**2,
             )

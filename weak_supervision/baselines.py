@@ -49,14 +49,14 @@ class BrightestBlobBaseline:
         """Find peaks and boxes in pixels of the image; an image of one value has none.
 
         Args:
-            image: Grey, `H x W` of whole numbers or of floats in 0..1.
+            image: Gray, `H x W` of whole numbers or of floats in 0..1.
             content: Position of the image on the canvas, if it is a canvas; None is all of it.
 
         Raises:
             ValueError: The image has colors.
         """
         if image.ndim != 2:
-            raise ValueError(f"the image is {image.shape}; give one grey image, height x width")
+            raise ValueError(f"the image is {image.shape}; give one gray image, height x width")
         content = content or ContentBox(0, 0, *image.shape)
         rows, columns = (
             slice(content.top, content.top + content.height),
@@ -72,9 +72,9 @@ class BrightestBlobBaseline:
 def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] = ()) -> nn.Module:
     """Copy a network and randomize every parameter.
 
-    This is the full randomisation of Adebayo et al. 2018, Sanity checks for saliency maps.
+    This is the full randomization of Adebayo et al. 2018, Sanity checks for saliency maps.
 
-    Parameters that a module's `reset_parameters` covers are initialised as in a new module. The
+    Parameters that a module's `reset_parameters` covers are initialized as in a new module. The
     rest (tokens, position tables, gains) is sampled from a normal distribution of its own mean and
     spread, so that signals stay in range; a single number stays what it is.
 
@@ -105,7 +105,7 @@ def randomize_weights(net: nn.Module, seed: int = 0, batches: Iterable[Tensor] =
 
 
 def _reinitialize(net: nn.Module) -> None:
-    """Reinitialise the parameters; NaN marks those that no `reset_parameters` covers."""
+    """Reinitialize the parameters; NaN marks those that no `reset_parameters` covers."""
     floats = [parameter for parameter in net.parameters() if parameter.is_floating_point()]
     own = [parameter.clone() for parameter in floats]
     for parameter in floats:

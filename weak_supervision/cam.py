@@ -128,7 +128,7 @@ def scale_to_unit_range(maps: np.ndarray) -> np.ndarray:
 
 
 def upsample(heat: np.ndarray, size: tuple[int, int], alignment: str = "center") -> np.ndarray:
-    """Upsample heat maps `B x h x w` to canvas size, bilinearly between the centres of the cells.
+    """Upsample heat maps `B x h x w` to canvas size, bilinearly between the centers of the cells.
 
     `center`: a cell is at the center of its part of the canvas, as in OpenCV, in the library and
         for patches.

@@ -33,11 +33,11 @@ def plot_froc(
 
 
 def plot_hit_rates(
-    estimates: EstimatesByMethod, rules: LocalizationConfig, kind: str = "centre"
+    estimates: EstimatesByMethod, rules: LocalizationConfig, kind: str = "center"
 ) -> str:
     """Plot the share of lesions hit by the first 1, 2, ... boxes of an image, with intervals.
 
-    The figure is SVG; `kind` is centre or iou.
+    The figure is SVG; `kind` is center or iou.
     """
     return figure(lambda axes: _draw_hit_rates(axes, estimates, rules, kind))
 
@@ -54,11 +54,11 @@ def _draw_froc_curves(
         if len(rates) > 1
         else np.geomspace(rates[0] / 8, rates[0] * 8, 300)
     )
-    for number, (method, localised) in enumerate(results.items()):
-        if not localised.n_lesions.sum():
+    for number, (method, localized) in enumerate(results.items()):
+        if not localized.n_lesions.sum():
             continue
         curve, style = (
-            froc_curve(localised.events, localised.n_lesions, np.ones((1, len(localised.ids)))),
+            froc_curve(localized.events, localized.n_lesions, np.ones((1, len(localized.ids)))),
             line_style(number),
         )
         end = max(float(curve.false_positives[0, -1]), grid[0])
@@ -108,7 +108,7 @@ def _draw_hit_rates(
         for at, score in zip(x, several, strict=True):
             if score.low is not None and score.high is not None:
                 axes.plot([at, at], [score.low, score.high], color=style["color"], linewidth=1)
-    how = "center in the lesion's box" if kind == "centre" else f"IoU of {rules.iou:g} or more"
+    how = "center in the lesion's box" if kind == "center" else f"IoU of {rules.iou:g} or more"
     axes.set_xticks(boxes)
     axes.set(
         xlabel=f"boxes per image, best first (hit: {how})",

@@ -44,7 +44,7 @@ from weak_supervision.figures import plot_froc, plot_hit_rates
 from weak_supervision.pipeline import ImageInfo, ImageLookup, PseudoLabel
 
 HEADLINE_SCORE = "pointing_box"
-COMPARED_SCORES = (HEADLINE_SCORE, "hit_rate_centre_at_1", "hit_rate_iou_at_1", froc_score_name(1))
+COMPARED_SCORES = (HEADLINE_SCORE, "hit_rate_center_at_1", "hit_rate_iou_at_1", froc_score_name(1))
 
 
 def baseline_differences(
@@ -200,7 +200,7 @@ class NullScorer:
 METHOD_CAM, METHOD_PIPELINE, METHOD_RANDOM_WEIGHTS, METHOD_BRIGHTEST_BLOB = (
     "the heat maps",
     "the whole pipeline, images above the threshold only",
-    "randomised weights",
+    "randomized weights",
     "the brightest blob",
 )
 METHOD_WEIGHTED_BLOB = "the brightest blob, weighted by the classifier"
@@ -284,7 +284,7 @@ class LocalizationScorer:
             channel: Channel of the logits.
         """
         random = self._randomized_networks.compute(preprocess(module, images), heat_maps, channel)
-        greys = images.float().mean(1).round().byte().cpu().numpy()
+        grays = images.float().mean(1).round().byte().cpu().numpy()
         for i, (pseudo_label, heat) in enumerate(pseudo_labels):
             info = pseudo_label.info
             truth, box = self._lookup.ground_truth(info.id), info.letterbox
@@ -293,7 +293,7 @@ class LocalizationScorer:
                 if pseudo_label.mask is None
                 else decode_rle([pseudo_label.mask], truth.height, truth.width)[..., 0] > 0
             )
-            blob = self._brightest_blob(greys[i], box.content)
+            blob = self._brightest_blob(grays[i], box.content)
             own = (
                 weight_by_probability(pseudo_label.proposals, pseudo_label.probability)
                 if pseudo_label.has_cam

@@ -53,8 +53,8 @@ def mask_features(
         mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], EIGHT_CONNECTED
     )
     aside = [
-        np.maximum(np.abs(place + 0.5 - centre) - 0.5, 0)
-        for place, centre in ((columns, point[0]), (rows, point[1]))
+        np.maximum(np.abs(place + 0.5 - center) - 0.5, 0)
+        for place, center in ((columns, point[0]), (rows, point[1]))
     ]
     part = box_to_slices(box, mask.shape)
     rest = heat[part][~mask[part]]

@@ -168,22 +168,22 @@ def render_panes(
         """Enlarge pixels without interpolation."""
         return cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
-    grey = cv2.cvtColor(large(apply_gamma(image, display_gamma(image))), cv2.COLOR_GRAY2BGR)
+    gray = cv2.cvtColor(large(apply_gamma(image, display_gamma(image))), cv2.COLOR_GRAY2BGR)
     warm = np.clip(box.back(heat), 0, 1)
-    colours = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
-    true = draw_boxes(grey, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
-    canvas = grey
+    colors = cv2.applyColorMap(large((warm * 255).astype(np.uint8)), cv2.COLORMAP_INFERNO)
+    true = draw_boxes(gray, () if truth.lesions is None else truth.lesions, TRUTH_COLOR, factor)
+    canvas = gray
     for i, one in enumerate(
         pseudo_label.boxes
     ):  # masks of an image that is known to be normal are not shown
-        colour = (
+        color = (
             FALSE_POSITIVE_COLOR
             if not pseudo_label.mask_checks
             else PREDICTION_COLOR
             if pseudo_label.mask_checks[i].reason is None
             else REJECTED_COLOR
         )
-        canvas = draw_boxes(canvas, [one], colour, factor)
+        canvas = draw_boxes(canvas, [one], color, factor)
     if pseudo_label.mask is not None:
         mask = large(decode_rle([pseudo_label.mask], *image.shape)[..., 0])
         canvas = outline_mask(fill_mask(canvas, mask, PREDICTION_COLOR), mask, PREDICTION_COLOR)
@@ -191,7 +191,7 @@ def render_panes(
         canvas = outline_mask(canvas, large(truth.mask.astype(np.uint8)), TRUTH_COLOR)
     return {
         "image": true,
-        "heat map": cv2.addWeighted(grey, 0.5, colours, 0.5, 0),
+        "heat map": cv2.addWeighted(gray, 0.5, colors, 0.5, 0),
         "boxes and masks": canvas,
     }
 
@@ -226,8 +226,8 @@ SECTION_LEGEND = (
 SCORE_TITLES = {
     "pointing_box": "pointing game, box",
     "pointing_mask": "pointing game, mask",
-    "hit_rate_centre_at_1": "lesions hit by the first box",
-    "hit_rate_centre_at_5": "lesions hit by five boxes",
+    "hit_rate_center_at_1": "lesions hit by the first box",
+    "hit_rate_center_at_5": "lesions hit by five boxes",
     froc_score_name(1): "sensitivity at 1 false positive per image",
     "dice": "Dice of masks",
 }

@@ -306,7 +306,7 @@ def _check_single_frame(path: Path, dataset: Dataset) -> None:
             " export every frame as its own file"
         )
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        raise ManifestError(f"{path} is coloured by a palette; export it as MONOCHROME2 or RGB")
+        raise ManifestError(f"{path} is colored by a palette; export it as MONOCHROME2 or RGB")
 
 
 def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:

@@ -63,7 +63,7 @@ class ImageCache:
     @cached_property
     def nearly_uniform(self) -> np.ndarray:
         """Bool `N`, True for images of nearly one gray value; see `image_io.is_nearly_uniform`."""
-        return self._open_array("nearly_one_grey")
+        return self._open_array("nearly_one_gray")
 
     @cached_property
     def soft_masks(self) -> np.ndarray:

@@ -44,8 +44,8 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
             read_dicom,  # pydicom takes half a second to import, and most runs have no DICOM
         )
 
-        grey = read_dicom(path, data)[..., None]
-        return grey if channels == 1 else np.repeat(grey, channels, axis=2)
+        gray = read_dicom(path, data)[..., None]
+        return gray if channels == 1 else np.repeat(gray, channels, axis=2)
     pixels = _to_uint8(path, decode_image(path, data), channels)
     return pixels[..., None] if channels == 1 else pixels
 
@@ -78,10 +78,10 @@ def is_nearly_uniform(pixels: np.ndarray) -> bool:
     )
 
 
-def _gray_spread(grey: np.ndarray) -> int:
+def _gray_spread(gray: np.ndarray) -> int:
     """Return the 99.9th minus the 0.1th percentile of uint8 pixels, computed by histogram."""
-    below = np.cumsum(cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
-    low, high = np.searchsorted(below, [0.001 * grey.size, 0.999 * grey.size])
+    below = np.cumsum(cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
+    low, high = np.searchsorted(below, [0.001 * gray.size, 0.999 * gray.size])
     return int(high - low)
 
 
@@ -168,8 +168,8 @@ def _to_uint8(path: Path, image: Image.Image, channels: int) -> np.ndarray:
                 f" NaN or infinite; {fix}"
             )
         low, high = float(wide.min()), float(wide.max())
-        grey = Image.fromarray(
+        gray = Image.fromarray(
             ((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
         )
-        return np.asarray(grey if channels == 1 else grey.convert("RGB"))
+        return np.asarray(gray if channels == 1 else gray.convert("RGB"))
     return np.asarray(image.convert("L" if channels == 1 else "RGB"))

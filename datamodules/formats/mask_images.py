@@ -76,68 +76,68 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
 
 
 def _read_bit_planes(path: Path, classes: int) -> np.ndarray:
-    grey, _ = _read_gray_values(path, two_colors=False)
+    gray, _ = _read_gray_values(path, two_colors=False)
     if (
-        np.issubdtype(grey.dtype, np.floating)
-        or int(grey.max()) >= 2**classes
-        or int(grey.min()) < 0
+        np.issubdtype(gray.dtype, np.floating)
+        or int(gray.max()) >= 2**classes
+        or int(gray.min()) < 0
     ):
         allowed = (
             f"the bits of {classes} {'class' if classes == 1 else 'classes'} give values from 0 to"
             f" {2**classes - 1}"
         )
         raise ContentError(
-            f"{path} holds {_describe_values(grey)}, but {allowed}; correct the image, or name all"
+            f"{path} holds {_describe_values(gray)}, but {allowed}; correct the image, or name all"
             " its classes with datamodule.classes"
         )
-    return (grey.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
+    return (gray.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
 
 def _read_single_class(path: Path) -> tuple[np.ndarray, bool]:
     """Return the lesion as uint8 0/1 `H x W`, and True if its edges were soft."""
-    grey, colours = _read_gray_values(path, two_colors=True)
-    highest = grey.max()
-    lesion = grey == highest
-    pure = bool((lesion | (grey == 0)).all())  # much faster than np.unique
-    if pure and highest in (0, 1, 255, *((65535,) if grey.dtype != np.uint8 else ())):
+    gray, colors = _read_gray_values(path, two_colors=True)
+    highest = gray.max()
+    lesion = gray == highest
+    pure = bool((lesion | (gray == 0)).all())  # much faster than np.unique
+    if pure and highest in (0, 1, 255, *((65535,) if gray.dtype != np.uint8 else ())):
         return (lesion if highest else np.zeros_like(lesion)).view(np.uint8), False
-    eight_bits = _scale_to_8_bit(grey)
+    eight_bits = _scale_to_8_bit(gray)
     if eight_bits is not None and _has_soft_edges(eight_bits):
         return (eight_bits > 127).astype(np.uint8), True
     raise ContentError(
-        f"{path} holds {colours or _describe_values(grey)}, which do not identify the lesion;"
+        f"{path} holds {colors or _describe_values(gray)}, which do not identify the lesion;"
         f" {REDRAW_HINT}"
     )
 
 
-def _scale_to_8_bit(grey: np.ndarray) -> np.ndarray | None:
+def _scale_to_8_bit(gray: np.ndarray) -> np.ndarray | None:
     """Return the image on the scale 0..255, or None if its full scale is unknown."""
-    if grey.dtype == np.uint8:
-        return grey
-    lowest, highest = grey.min(), grey.max()
+    if gray.dtype == np.uint8:
+        return gray
+    lowest, highest = gray.min(), gray.max()
     if lowest < 0 or highest > 65535:
         return None
     if highest <= 1:  # a float image from 0 to 1
-        return np.rint(grey * 255).astype(np.uint8)
-    return np.rint(grey if highest <= 255 else grey.astype(np.float32) / 257).astype(np.uint8)
+        return np.rint(gray * 255).astype(np.uint8)
+    return np.rint(gray if highest <= 255 else gray.astype(np.float32) / 257).astype(np.uint8)
 
 
-def _has_soft_edges(grey: np.ndarray) -> bool:
+def _has_soft_edges(gray: np.ndarray) -> bool:
     """Return True if the gray values are the soft edges of a white area.
 
     JPEG and interpolation cause such edges. A uniform gray area is a label, not an edge.
     """
-    counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
+    counts = cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel()
     dark, light = counts[: SOFT_WIDTH + 1].sum(), counts[255 - SOFT_WIDTH :].sum()
-    if not dark or not light or dark + light < SOFT_FRACTION * grey.size:
+    if not dark or not light or dark + light < SOFT_FRACTION * gray.size:
         return False
     lowest = (
         SOFT_WIDTH if counts[SOFT_WIDTH + 1 : 255].any() else 0
     )  # JPEG also causes areas of 1 or 2, but never without edges
-    between = (grey > lowest) & (grey < 255 - SOFT_WIDTH)
+    between = (gray > lowest) & (gray < 255 - SOFT_WIDTH)
     square = np.ones((3, 3), np.uint8)
     return not (
-        between & (cv2.erode(grey, square) == cv2.dilate(grey, square))
+        between & (cv2.erode(gray, square) == cv2.dilate(gray, square))
     ).any()  # an area of one gray value is a label
 
 
@@ -173,9 +173,9 @@ def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | N
         pixels = pixels.view(np.uint8)
     if np.issubdtype(pixels.dtype, np.floating):
         _check_finite(path, pixels)
-    grey = _to_single_channel(path, pixels) if pixels.ndim == 3 else pixels
-    _check_transparency(path, image, grey)
-    return grey, None
+    gray = _to_single_channel(path, pixels) if pixels.ndim == 3 else pixels
+    _check_transparency(path, image, gray)
+    return gray, None
 
 
 def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
@@ -215,26 +215,24 @@ def _bit_depth(image: Image.Image, data: bytes) -> int:
 
 def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Return the gray values of `H x W x channels` with equal colors; alpha must be opaque."""
-    colours = pixels
+    colors = pixels
     if pixels.shape[2] in (2, 4):
-        alpha, colours = pixels[..., -1], pixels[..., :-1]
+        alpha, colors = pixels[..., -1], pixels[..., :-1]
         if (alpha != np.iinfo(pixels.dtype).max).any():
             raise ContentError(
                 f"{path} has an alpha channel with {_describe_values(alpha)}, so color and"
                 f" alpha may contradict each other; {REDRAW_HINT}"
             )
-    if any(
-        (colours[..., 0] != colours[..., channel]).any() for channel in range(1, colours.shape[2])
-    ):
+    if any((colors[..., 0] != colors[..., channel]).any() for channel in range(1, colors.shape[2])):
         found, counts = np.unique(
-            colours.reshape(-1, colours.shape[2])[:, :3], axis=0, return_counts=True
+            colors.reshape(-1, colors.shape[2])[:, :3], axis=0, return_counts=True
         )
-        listed = [tuple(colour) for colour in found[np.argsort(-counts, kind="stable")].tolist()]
+        listed = [tuple(color) for color in found[np.argsort(-counts, kind="stable")].tolist()]
         raise ContentError(
             f"{path} holds {_list_values(listed, 'color')}, which do not identify the lesion;"
             f" {REDRAW_HINT}"
         )
-    return np.ascontiguousarray(colours[..., 0])
+    return np.ascontiguousarray(colors[..., 0])
 
 
 def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.ndarray, str]:
@@ -246,24 +244,24 @@ def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.
     used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
     entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256
     of_index = {number: tuple(entries[4 * number : 4 * number + 4]) for number in used}
-    colours = [colour[:3] for colour in of_index.values()]
-    description = _list_values(colours, "color") + " of a palette"
-    if any(colour[3] != 255 for colour in of_index.values()) or _is_transparent(image, used):
+    colors = [color[:3] for color in of_index.values()]
+    description = _list_values(colors, "color") + " of a palette"
+    if any(color[3] != 255 for color in of_index.values()) or _is_transparent(image, used):
         raise ContentError(
             f"{path} holds {description}, some of them transparent, so color and alpha may"
             f" contradict each other; {REDRAW_HINT}"
         )
-    if len(set(colours)) < len(colours):
+    if len(set(colors)) < len(colors):
         raise ContentError(
             f"{path} holds {description}, and several palette entries have the same color;"
             f" {REDRAW_HINT}"
         )
     table = np.zeros(256, np.uint8)
-    if two_colors and len(used) == 2 and (0, 0, 0) in colours:
-        table[[number for number, colour in of_index.items() if colour[:3] != (0, 0, 0)]] = 255
-    elif all(len(set(colour)) == 1 for colour in colours) and not (two_colors and len(used) == 2):
-        for number, colour in of_index.items():
-            table[number] = colour[0]
+    if two_colors and len(used) == 2 and (0, 0, 0) in colors:
+        table[[number for number, color in of_index.items() if color[:3] != (0, 0, 0)]] = 255
+    elif all(len(set(color)) == 1 for color in colors) and not (two_colors and len(used) == 2):
+        for number, color in of_index.items():
+            table[number] = color[0]
     else:
         why = (
             "and none of them is black, the background"
@@ -282,14 +280,14 @@ def _is_transparent(image: Image.Image, used: list[int]) -> bool:
     return isinstance(transparency, int) and transparency in used
 
 
-def _check_transparency(path: Path, image: Image.Image, grey: np.ndarray) -> None:
+def _check_transparency(path: Path, image: Image.Image, gray: np.ndarray) -> None:
     transparency: Any = image.info.get("transparency")
     value = (
         transparency[0]
         if isinstance(transparency, tuple) and len(set(transparency)) == 1
         else transparency
     )
-    if isinstance(value, int) and (grey == value).any():
+    if isinstance(value, int) and (gray == value).any():
         raise ContentError(
             f"{path} declares its value {value} transparent, so color and alpha may contradict each"
             f" other; {REDRAW_HINT}"

@@ -172,7 +172,7 @@ def _fill_cache(
         create("thumbnails", np.uint8, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
         create("digests", "S64"),
     )
-    flat, soft = create("nearly_one_grey", bool), create("soft_masks", bool)
+    flat, soft = create("nearly_one_gray", bool), create("soft_masks", bool)
     true_areas = create("true_areas", np.int64) if "true_mask" in manifest.rows else None
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 

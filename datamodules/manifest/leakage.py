@@ -91,9 +91,9 @@ def leakage_stats(rows: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def make_thumbnail(grey: np.ndarray) -> np.ndarray:
+def make_thumbnail(gray: np.ndarray) -> np.ndarray:
     """Squeeze a whole image, uint8 `H x W`, to uint8 `THUMBNAIL_SIZE x THUMBNAIL_SIZE`."""
-    return cv2.resize(grey, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(gray, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
 
 
 def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:

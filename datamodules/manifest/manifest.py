@@ -57,7 +57,7 @@ class Manifest:
         classes: Names of the mask's or label's classes, in channel order.
         group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
         phantom: True for synthetic images.
-        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a grey
+        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a gray
             value is class c), or None if it is unknown.
         swap_masks: True to swap foreground and background of every mask; a row without a mask stays
             without a lesion.

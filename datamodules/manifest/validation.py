@@ -96,7 +96,7 @@ def _check_true_boxes(id: str, name: str, boxes: Any) -> None:
         )
 
 
-BLANK_REASON = "image of nearly one grey value"
+BLANK_REASON = "image of nearly one gray value"
 SOFT_EDGES_REASON = "mask with soft edges: cut at 127"
 
 
@@ -174,7 +174,7 @@ def count_irregular_images(
 
     Args:
         manifest: Rows of the data set.
-        flat: True for images that show nearly one grey value, bool `N`.
+        flat: True for images that show nearly one gray value, bool `N`.
         soft: True for masks that have soft edges, bool `N`.
         cleaning: Report to which the counts are added.
     """

@@ -382,7 +382,7 @@ class GammaCamera:
         """Rasterise the shapes.
 
         Returns:
-            The shapes as uint8, the uptake of one grey level, and the window (rows, columns) of the
+            The shapes as uint8, the uptake of one gray level, and the window (rows, columns) of the
             layers that holds the shapes and the margin.
         """
         outlines = [
@@ -604,7 +604,7 @@ def _draw_spine(gantry: GammaCamera, axial: float) -> None:
 
 
 def rib_centerline(number: int) -> Outline:
-    """Return the centre line of a left rib from its vertebra to its front end, `15 x 2`.
+    """Return the center line of a left rib from its vertebra to its front end, `15 x 2`.
 
     The last two ribs are short.
     """

@@ -79,7 +79,7 @@ class Visibility:
 
 
 def gray_levels_per_count(expected: np.ndarray) -> float:
-    """Return the grey levels per count.
+    """Return the gray levels per count.
 
     The hottest pixel is white, but a count in a scan of 1024 rows is at least one level. Real files
     behave the same way: without hot urine they use all 255 levels; with hot urine the body is dark
@@ -94,7 +94,7 @@ def gray_levels_per_count(expected: np.ndarray) -> float:
 
 
 def acquire_scan(random: np.random.Generator, expected: np.ndarray, overflow: bool) -> np.ndarray:
-    """Acquire one scan: Poisson counts as grey levels, uint8 `height x width`.
+    """Acquire one scan: Poisson counts as gray levels, uint8 `height x width`.
 
     Args:
         random: Source of the noise.

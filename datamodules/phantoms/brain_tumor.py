@@ -86,15 +86,15 @@ def _draw_tissue(
     wobble: np.ndarray,
     brain: np.ndarray,
 ) -> np.ndarray:
-    white_level, grey_level = random.permutation(
+    white_level, gray_level = random.permutation(
         [random.uniform(0.5, 0.62), random.uniform(0.36, 0.46)]
     )  # T1-like or T2-like
     fluid = random.choice([0.12, 0.8], p=[0.7, 0.3])
     folds = 0.13 * _smooth_noise(random, size, size / 38)
     cortex = (skull + wobble + folds) > 0.70
-    signal = np.where(brain, np.where(cortex, grey_level, white_level), 0.0).astype(np.float32)
+    signal = np.where(brain, np.where(cortex, gray_level, white_level), 0.0).astype(np.float32)
     deep = np.hypot((np.abs(x) - 0.17) / 0.09, (y + 0.02) / 0.16) < 1
-    signal[brain & deep] = grey_level
+    signal[brain & deep] = gray_level
     width, length = random.uniform(0.045, 0.09), random.uniform(0.2, 0.34)
     bend = 0.10 + 0.10 * (y / 0.3) ** 2
     signal[brain & (np.hypot((np.abs(x) - bend) / width, y / length) < 1)] = fluid
@@ -157,7 +157,7 @@ def _add_tumour(
     signal += oedema.astype(np.float32) * np.sign(brightness - around)
     soft = gaussian_filter(lesion.astype(np.float32), size / 200)
     texture = brightness + 0.05 * _smooth_noise(random, size, max(1.5, radius / 4))
-    if random.random() < 0.4:  # a dark, necrotic centre inside an enhancing rim
+    if random.random() < 0.4:  # a dark, necrotic center inside an enhancing rim
         texture = np.where(
             distance < random.uniform(0.4, 0.7), around - random.uniform(0.1, 0.25), texture
         )

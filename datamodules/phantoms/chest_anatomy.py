@@ -275,9 +275,9 @@ def expose_film(random: np.random.Generator, absorption: np.ndarray, scale: floa
     film = -np.log(np.maximum(blur_layer(through, random.uniform(0.2, 0.6)), 1e-3))
     film = film - random.uniform(0.0, 0.55) * blur_layer(film, random.uniform(2, 5) * scale)
     low, high = np.quantile(film, [random.uniform(0.0, 0.06), random.uniform(0.96, 0.999)])
-    grey = np.clip((film - low) / max(high - low, 1e-3), 0, 1) ** random.uniform(0.65, 1.6)
+    gray = np.clip((film - low) / max(high - low, 1e-3), 0, 1) ** random.uniform(0.65, 1.6)
     return np.clip(
-        (random.uniform(0, 0.08) + random.uniform(0.8, 0.95) * grey) * 255, 0, 255
+        (random.uniform(0, 0.08) + random.uniform(0.8, 0.95) * gray) * 255, 0, 255
     ).astype(np.uint8)
 
 

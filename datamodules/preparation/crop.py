@@ -133,7 +133,7 @@ def square_around_box(lesion: LesionBox, padding: float) -> list[int]:
     )
     places = [(top + height / 2, lesion.height), (left + width / 2, lesion.width)]
     return [
-        *(_fit_inside(round(centre - side / 2), length - side) for centre, length in places),
+        *(_fit_inside(round(center - side / 2), length - side) for center, length in places),
         side,
     ]
 

@@ -62,7 +62,7 @@ def build_classifier(
     net = _build_classifier(
         library, architecture, fetch, classes, in_channels, architecture_arguments, key
     )
-    # EfficientNets initialise the rows of a small head up to 1 / sqrt(classes)
+    # EfficientNets initialize the rows of a small head up to 1 / sqrt(classes)
     find_head(net)[1].reset_parameters()  # type: ignore[operator]
     if fetch:
         net.statistics = _classifier_statistics(net, library, architecture, in_channels)  # type: ignore[assignment]

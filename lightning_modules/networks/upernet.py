@@ -328,7 +328,7 @@ def _upsample_features(logits: Tensor, image: Tensor) -> Tensor:
 
 
 def _use_group_norm(head: nn.Module | None) -> None:
-    """Replace BatchNorm by group normalisation wherever the head has it."""
+    """Replace BatchNorm by group normalization wherever the head has it."""
     for module in [] if head is None else list(head.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.BatchNorm2d):

@@ -134,7 +134,7 @@ def _draw_calibration(axes: Axes, evidence: SplitEvidence) -> None:
 def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     split, split_evidence = list(evidence.items())[-1]
     truth, probability = (split_evidence.labels > 0).ravel(), split_evidence.probability.ravel()
-    for positive, colour, name in (
+    for positive, color, name in (
         (True, PALETTE[0], "truly positive"),
         (False, PALETTE[1], "truly negative"),
     ):
@@ -144,7 +144,7 @@ def _draw_histogram(axes: Axes, evidence: SplitEvidence) -> None:
             np.linspace(0, 1, 21).tolist(),
             histtype="stepfilled",
             alpha=0.4,
-            color=colour,
+            color=color,
             label=f"{name} (n={len(values)})",
         )
     axes.set(

@@ -109,23 +109,23 @@ def draw_precision_recall(axes: Axes, evidence: SplitEvidence, channel: int) -> 
     """
     byte = best_f1_bin(evidence["val"], channel) if "val" in evidence else None
     for split, split_evidence in evidence.items():
-        points, colour = pixel_pr_curve(split_evidence, channel), COLORS[split]
+        points, color = pixel_pr_curve(split_evidence, channel), COLORS[split]
         words = split_label(split)
         if byte is not None and np.isfinite(points.f1[byte]):
             axes.plot(
                 points.recall[byte],
                 points.precision[byte],
                 "o",
-                color=colour,
+                color=color,
                 markersize=6,
                 zorder=4,
             )
             words += f": F1 {points.f1[byte]:.3f} at {float(bin_probability(byte)):.3f}"
         some = np.isfinite(points.precision)  # beyond the highest byte nothing is predicted
-        axes.plot(points.recall[some], points.precision[some], color=colour, label=words)
+        axes.plot(points.recall[some], points.precision[some], color=color, label=words)
         ring, style = (
             at_operating_point(split_evidence, channel),
-            {"color": colour, "fillstyle": "none", "markersize": 9},
+            {"color": color, "fillstyle": "none", "markersize": 9},
         )
         axes.plot(ring.recall, ring.precision, "o", zorder=3, **style)  # type: ignore[arg-type]
     axes.set(

@@ -1,4 +1,4 @@
-"""Colours, style and SVG output that the figures of all pages share."""
+"""Colors, style and SVG output that the figures of all pages share."""
 
 import io
 import textwrap
@@ -112,7 +112,7 @@ def is_flat(values: Iterable[float]) -> bool:
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Return colour and dashes of curve `number`; a repeated colour gets other dashes."""
+    """Return color and dashes of curve `number`; a repeated color gets other dashes."""
     return {
         "color": PALETTE[number % len(PALETTE)],
         "linestyle": ("-", "--", ":", "-.")[number // len(PALETTE) % 4],

@@ -152,7 +152,7 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
             (axes if name in LOSSES else right),
             name != monitor and name in scores and monitor in scores,
         )
-        colour, style = (
+        color, style = (
             (SECOND_CURVE_COLOR if beside else COLORS.get(name.split("/")[0], INK)),
             ("dashed" if name in LOSSES else "solid"),
         )
@@ -160,7 +160,7 @@ def learning_curves(axes: Axes, wanted: dict[str, Any], monitor: str, stages: St
         side.plot(
             curve.index + 1,
             curve,
-            color=colour,
+            color=color,
             linestyle=style,
             linewidth=width,
             marker="o",
@@ -199,7 +199,7 @@ def sampled_fractions(axes: Axes, shares: dict[str, Any], stages: Stages) -> Non
         bold = name == POSITIVE
         style = (
             line_style(0) if bold else line_style(k if k < len(PALETTE) else k + 1)
-        )  # the colour of the positives is theirs alone
+        )  # the color of the positives is theirs alone
         words = "positive" if bold else name.removeprefix("sampling/")
         axes.plot(
             curve.index + 1,

@@ -1,4 +1,4 @@
-"""Small random splits for the localisation tests, and loop-based reference computations."""
+"""Small random splits for the localization tests, and loop-based reference computations."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def iou(a, b):
     return (one & two).sum() / (one | two).sum()
 
 
-def centred(lesion, box):
+def centered(lesion, box):
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return lesion[0] <= x <= lesion[2] and lesion[1] <= y <= lesion[3]
 
@@ -52,7 +52,7 @@ def froc_by_loops(split, bound):
                 box for box, score in zip(said.boxes, said.scores, strict=True) if score >= least
             ]
             true = [
-                [centred(lesion, box) or iou(lesion, box) >= bound for box in kept]
+                [centered(lesion, box) or iou(lesion, box) >= bound for box in kept]
                 for lesion in truth.boxes
             ]
             hit += sum(any(row) for row in true)

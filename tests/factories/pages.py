@@ -66,9 +66,9 @@ def masks(
     )
     module = SegmentationRule(classes)
     module.values = torch.tensor([rule] * classes, dtype=torch.float64)
-    grey = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
+    gray = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
     batch, kind, cases = (
-        {"image": grey, "mask": truth, "content": [ContentBox(0, 0, 32, 32)] * images},
+        {"image": gray, "mask": truth, "content": [ContentBox(0, 0, 32, 32)] * images},
         TASK_VIEWS["mask"],
         [],
     )

@@ -131,7 +131,7 @@ def test_the_page_and_the_report_tell_of_the_chain(bone_chain):
         )
     assert set(chained["localization"]["table"]) >= {
         "the heat maps",
-        "randomised weights",
+        "randomized weights",
         "the brightest blob",
     }
     assert {
@@ -366,7 +366,7 @@ def test_a_segmenter_refuses_what_it_cannot_learn_from(
     refused(code, said, steps, wrong, mend)
 
 
-def test_a_checkpoint_of_other_grey_values_is_refused(bone_chain, bone_words, cli, steps):
+def test_a_checkpoint_of_other_gray_values_is_refused(bone_chain, bone_words, cli, steps):
     code, said = cli(
         *bone_words,
         "module.gamma=0.5",

@@ -23,7 +23,7 @@ CASES = {
         "num_heads=[3, 3, 3, 3]",
         "correct one of them",
     ),
-    "another normalisation": (
+    "another normalization": (
         ["module.net.norm=layer"],
         "module.net.norm=layer",
         "it must be batch or group",

@@ -23,7 +23,7 @@ class BoxCrop:
     Attributes:
         gray: Float32 `h x w`.
         in_box: Bool `h x w`, the pixels of the box.
-        peak: Float x, y: the peak in pixels of `gray`, pixel centres at whole numbers.
+        peak: Float x, y: the peak in pixels of `gray`, pixel centers at whole numbers.
         scale: Pixels of `gray` per pixel of the image.
         window: Rows and columns of the image that the crop shows.
     """
@@ -80,14 +80,14 @@ def crop_box(
         slice(top, min(image.shape[0], rows.stop + around)),
         slice(left, min(image.shape[1], columns.stop + around)),
     )
-    grey = image[window].astype(np.float32)
-    inside = np.zeros(grey.shape, np.uint8)
+    gray = image[window].astype(np.float32)
+    inside = np.zeros(gray.shape, np.uint8)
     inside[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = 1
-    size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
-    peak = (np.asarray(point, float) - (left, top)) * np.divide(size, grey.shape[::-1]) - 0.5
+    size = [max(1, round(side * scale)) for side in gray.shape[::-1]]
+    peak = (np.asarray(point, float) - (left, top)) * np.divide(size, gray.shape[::-1]) - 0.5
     if scale == 1:
-        return BoxCrop(grey, inside > 0, peak, scale, window)
-    small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+        return BoxCrop(gray, inside > 0, peak, scale, window)
+    small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.float32)
     return BoxCrop(
         small,
         np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)) > 0,
@@ -112,7 +112,7 @@ def find_blob(
 
     Args:
         crop: Crop with the places of the box and the peak.
-        gray: Float32 `h x w`: the crop's grey values, denoised.
+        gray: Float32 `h x w`: the crop's gray values, denoised.
         reach: Standard deviation in pixels of the Gaussian around the peak that weights the blobs.
         blob_sigma: Width in pixels of the Gaussian that is subtracted.
         background_quantile: Quantile of all pixels that is level 0.
@@ -160,7 +160,7 @@ class ClassicalSegmenter(ABC):
     """Base class of segmenters without weights, which segment one bright blob in each box.
 
     Each box is cropped with its surroundings. A mask is one piece without holes. It is cut at the
-    border of its box, unless `margin` allows more. Its score is its contrast, (mean grey value
+    border of its box, unless `margin` allows more. Its score is its contrast, (mean gray value
     inside - outside) / (their sum), 0 to 1, over the crop. If nothing in the box is brighter than
     its surroundings, the mask is empty.
 
@@ -213,11 +213,11 @@ class ClassicalSegmenter(ABC):
         if rows.start == rows.stop or columns.start == columns.stop:
             return 0.0
         part = crop_box(image, (rows, columns), point, self.context, self.working_size)
-        grey = cv2.GaussianBlur(part.gray, (0, 0), self.sigma) if self.sigma > 0 else part.gray
+        gray = cv2.GaussianBlur(part.gray, (0, 0), self.sigma) if self.sigma > 0 else part.gray
         reach = max(
             0.5, self.reach * part.scale * max(box[2:] - box[:2])
         )  # half a pixel even of a box that is a point
-        spot = find_blob(part, grey, reach, self.blob, self.background, self.sure)
+        spot = find_blob(part, gray, reach, self.blob, self.background, self.sure)
         if spot is None:
             return 0.0
         found = ndimage.binary_fill_holes(
@@ -227,7 +227,7 @@ class ClassicalSegmenter(ABC):
         mask[rows, columns] = part.resize_to_window(found)[
             rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
         ]
-        return compute_contrast(grey, found)
+        return compute_contrast(gray, found)
 
 
 @config_dataclass
@@ -253,13 +253,13 @@ class GrabCutSegmenter(ClassicalSegmenter):
         kind = np.where(blob.level >= self.middle, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         kind[~blob.in_box] = cv2.GC_BGD
         kind[blob.seed_mask] = cv2.GC_FGD
-        grey = np.clip(20 + 200 * blob.level, 0, 255).astype(
+        gray = np.clip(20 + 200 * blob.level, 0, 255).astype(
             np.uint8
         )  # with room below the median and above the hottest place
         cv2.setRNGSeed(0)  # it clusters from random starts
-        colour, mixtures = np.dstack([grey] * 3), np.zeros((2, 1, 65))
+        color, mixtures = np.dstack([gray] * 3), np.zeros((2, 1, 65))
         cv2.grabCut(
-            colour,
+            color,
             kind,
             (0, 0, 0, 0),
             mixtures[0],

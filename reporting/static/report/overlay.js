@@ -44,12 +44,12 @@ function path(context, inside, [height, width], scale) {
   }
 }
 
-/** Fills pixels; `colour` gives red, green, blue and opacity of a pixel, or nothing. */
-function fill(context, colour, [height, width]) {
+/** Fills pixels; `color` gives red, green, blue and opacity of a pixel, or nothing. */
+function fill(context, color, [height, width]) {
   const layer = new OffscreenCanvas(width, height);
   const pixels = new ImageData(width, height);
   for (let i = 0; i < height * width; i++) {
-    const found = colour(i);
+    const found = color(i);
     if (found) pixels.data.set(found, 4 * i);
   }
   layer.getContext("2d").putImageData(pixels, 0, 0);
@@ -60,24 +60,24 @@ function fill(context, colour, [height, width]) {
 
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-function stroke(context, inside, size, colour, width) {
+function stroke(context, inside, size, color, width) {
   const scale = context.canvas.width / size[1];
   context.lineCap = "round";
   path(context, inside, size, scale);
-  for (const [style, thick] of [["#000a", width + 1.6], [colour, width]]) {
+  for (const [style, thick] of [["#000a", width + 1.6], [color, width]]) {
     Object.assign(context, { strokeStyle: style, lineWidth: thick });
     context.stroke();
   }
 }
 
-function drawClass(context, { map, truth }, from, size, colours) {
+function drawClass(context, { map, truth }, from, size, colors) {
   if (shownLayers.map) fill(context, (i) => [255, 2 * Math.max(0, map[i] - 128), 0, 235 / (1 + Math.exp(16 - map[i] / 8))], size);
   if (shownLayers.prediction && from < RULE) {
-    const tint = [...rgb(colours.prediction), colours.opacity];
+    const tint = [...rgb(colors.prediction), colors.opacity];
     fill(context, (i) => map[i] >= from && tint, size);
-    stroke(context, (i) => map[i] >= from, size, colours.prediction, 1);
+    stroke(context, (i) => map[i] >= from, size, colors.prediction, 1);
   }
-  if (shownLayers.truth) stroke(context, (i) => truth[i] > 0, size, colours.truth, 1.6);
+  if (shownLayers.truth) stroke(context, (i) => truth[i] > 0, size, colors.truth, 1.6);
 }
 
 /** Draws case `number` on a canvas as it is sized; the classes that have a map here, or only the selected class. */
@@ -90,9 +90,9 @@ async function draw(canvas, picture, number) {
   const context = canvas.getContext("2d");
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   channels.forEach((c, k) => {
-    const own = data.colours?.[c];
-    const colours = { truth: own ?? TRUTH, prediction: own ?? PREDICTION, opacity: own ? 105 : 75 };
-    drawClass(context, all[k + 1], predictedFrom(found, c), found.size, colours);
+    const own = data.colors?.[c];
+    const colors = { truth: own ?? TRUTH, prediction: own ?? PREDICTION, opacity: own ? 105 : 75 };
+    drawClass(context, all[k + 1], predictedFrom(found, c), found.size, colors);
   });
   canvas.dataset.at = state.byte;
 }

@@ -1,4 +1,4 @@
-"""Tests of feature maps: layers, colours and their place on the page in any callback order."""
+"""Tests of feature maps: layers, colors and their place on the page in any callback order."""
 
 from types import SimpleNamespace
 
@@ -118,11 +118,11 @@ def test_components_are_scikit_learn_s_and_point_one_way():
     cells = (
         random.normal(size=(400, 12)) * np.geomspace(5, 0.1, 12) @ random.normal(size=(12, 12)) + 3
     ).astype(np.float32)
-    centre, axes = principal_components(cells)
+    center, axes = principal_components(cells)
     reference = PCA(3, svd_solver="full").fit(cells.astype(np.float64))
     assert np.allclose(
         np.abs((reference.components_ * axes.T).sum(1)), 1, atol=1e-4
-    ) and np.allclose(centre, reference.mean_, atol=1e-4)
+    ) and np.allclose(center, reference.mean_, atol=1e-4)
     assert (axes[np.abs(axes).argmax(0), range(3)] > 0).all()
     assert np.array_equal(principal_components(cells[::-1])[1] > 0, axes > 0)
 
@@ -135,7 +135,7 @@ def layer(padding: float) -> LayerActivations:
     return LayerActivations(list(maps), ImageSize(32, 32), [ContentBox(8, 0, 16, 32)] * 2)
 
 
-def test_colours_are_common_to_all_images_and_padding_does_not_count():
+def test_colors_are_common_to_all_images_and_padding_does_not_count():
     plain, padded = layer(0.0), layer(1e6)
     cells = plain.flatten_cells()
     assert cells.shape == (2 * 4 * 8, 5) and np.array_equal(cells, padded.flatten_cells())
@@ -148,15 +148,15 @@ def test_colours_are_common_to_all_images_and_padding_does_not_count():
         np.array_equal(a, b) for a, b in zip(pictures, padded.components(cells), strict=True)
     )
     red = np.concatenate([picture[2::4, 2::4, 0].ravel() for picture in pictures])
-    centre, axes = principal_components(cells)
+    center, axes = principal_components(cells)
     assert (
         pictures[0].shape == (16, 32, 3)
-        and np.corrcoef(red, (cells - centre) @ axes[:, 0])[0, 1] > 0.99
+        and np.corrcoef(red, (cells - center) @ axes[:, 0])[0, 1] > 0.99
     )
-    grey = [plain.channel(cells, 3)[i][2::4, 2::4].ravel() for i in (0, 1)]
+    gray = [plain.channel(cells, 3)[i][2::4, 2::4].ravel() for i in (0, 1)]
     low, high = np.percentile(cells[:, 3], [1, 99])
     assert np.array_equal(
-        np.concatenate(grey), (np.clip((cells[:, 3] - low) / (high - low), 0, 1) * 255).round()
+        np.concatenate(gray), (np.clip((cells[:, 3] - low) / (high - low), 0, 1) * 255).round()
     )
 
 

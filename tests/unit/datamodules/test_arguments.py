@@ -73,7 +73,7 @@ NAMES_ELSEWHERE = {
 }
 CHOICES = {
     ("ChestXrayDataModule", "group"),
-    ("Localisation", "split"),
+    ("Localization", "split"),
 }  # of the same names, but from a list
 GIVEN_TO_FUNCTIONS = {
     "optimizer",

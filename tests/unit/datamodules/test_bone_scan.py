@@ -269,7 +269,7 @@ def test_warts_are_mended_and_counted(tmp_path):
     }
 
 
-def test_a_grey_16_bit_scan_is_read_from_its_own_range(tmp_path):
+def test_a_gray_16_bit_scan_is_read_from_its_own_range(tmp_path):
     root = fill(tmp_path / "data")
     (root / "wholeBodyPOST/1.jpg").unlink()
     label(

@@ -225,7 +225,7 @@ def test_the_mends_work(tmp_path):
     assert "case-17" in set(own.manifest().rows["group"])
 
 
-def test_colour_16_bit_and_transparent_images_are_read(tmp_path):
+def test_color_16_bit_and_transparent_images_are_read(tmp_path):
     fill(tmp_path / "data")
     put(tmp_path / "data", "train/NORMAL/IM-0900-0001.png", mode="RGBA")
     put(tmp_path / "data", "train/NORMAL/IM-0901-0001.jpeg", mode="RGB")

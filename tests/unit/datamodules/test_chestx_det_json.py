@@ -1,4 +1,4 @@
-"""Tests of ChestX-Det's files: polygon filling by pixel centres and clipping at the border."""
+"""Tests of ChestX-Det's files: polygon filling by pixel centers and clipping at the border."""
 
 import json
 import math

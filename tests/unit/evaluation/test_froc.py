@@ -22,7 +22,7 @@ from tests.factories.localization import froc_by_loops, read, splits
 RULES = LocalizationConfig(iou=0.2)
 
 
-def localised(split, rules=RULES):
+def localized(split, rules=RULES):
     return LocalizationResults.from_images(
         [compute_image_stats(truth, said, rules) for truth, said in split]
     )
@@ -37,7 +37,7 @@ def curve(seen, weights=None):
 @given(splits(), st.lists(st.floats(0.01, 9), min_size=1, max_size=4))
 def test_operating_points_and_what_is_read_between_them_are_those_of_loops(split, rates):
     assume(any(len(truth.boxes) for truth, _ in split))
-    found, points = curve(localised(split)), froc_by_loops(split, RULES.iou)
+    found, points = curve(localized(split)), froc_by_loops(split, RULES.iou)
     ours = np.stack(
         [found.false_positives[0], found.sensitivity[0]], 1
     )  # a bound that only a second box of a lesion reaches moves nothing, and is left out
@@ -55,7 +55,7 @@ def test_the_area_is_that_below_the_line(split, to):
     )  # between these the line is straight, from above a jump to below the next
     below = {b: min(p[1] for p in [*points, (b, read(points, b))] if p[0] == b) for b in x}
     area = sum((b - a) * (read(points, a) + below[b]) / 2 for a, b in pairwise(x))
-    assert curve(localised(split)).partial_auc(to)[0] == pytest.approx(area / to)
+    assert curve(localized(split)).partial_auc(to)[0] == pytest.approx(area / to)
 
 
 @given(splits(4), st.lists(st.integers(0, 3), min_size=4, max_size=4))
@@ -63,7 +63,7 @@ def test_a_weight_is_the_same_as_so_many_copies_of_an_image(split, times):
     times = times[: len(split)]
     copies = [pair for pair, number in zip(split, times, strict=True) for _ in range(number)]
     assume(any(len(truth.boxes) for truth, _ in copies))
-    both = curve(localised(split), np.array([times, [1] * len(split)], float))
+    both = curve(localized(split), np.array([times, [1] * len(split)], float))
     points = froc_by_loops(copies, RULES.iou)
     for rate in FROC_RATES:
         assert both.sensitivity_at(rate)[0] == pytest.approx(read(points, rate))
@@ -90,7 +90,7 @@ def by_hand():
 
 
 def test_a_curve_done_by_hand_where_a_second_box_on_a_lesion_is_neither_found_nor_false():
-    seen = localised(by_hand())
+    seen = localized(by_hand())
     found = curve(seen)
     assert np.allclose(found.false_positives[0], [0, 0, 1 / 3, 2 / 3, 2 / 3, 1])
     assert np.allclose(found.sensitivity[0], [0, 1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
@@ -105,17 +105,17 @@ def test_a_curve_done_by_hand_where_a_second_box_on_a_lesion_is_neither_found_no
 def test_equal_scores_are_one_step_so_the_order_of_boxes_does_not_flatter():
     truth = GroundTruth("a", "1", 20, 20, [[0, 0, 4, 4]])
     found = curve(
-        localised([(truth, Detections(None, [[0, 0, 4, 4], [10, 10, 14, 14]], [0.5, 0.5]))])
+        localized([(truth, Detections(None, [[0, 0, 4, 4], [10, 10, 14, 14]], [0.5, 0.5]))])
     )
     assert found.false_positives.tolist() == [[0, 1]] and found.sensitivity.tolist() == [[0, 1]]
     assert found.sensitivity_at(0.25)[0] == 0.25 and found.partial_auc(1)[0] == 0.5
 
 
 def test_runs_pooled_count_their_share_and_one_run_twice_is_itself():
-    seen = localised(by_hand())
+    seen = localized(by_hand())
     twice, silent = (
         LocalizationResults.pool([seen, seen]),
-        localised([(truth, Detections()) for truth, _ in by_hand()]),
+        localized([(truth, Detections()) for truth, _ in by_hand()]),
     )
     for name, value in compute_scores(seen, RULES).items():
         assert compute_scores(twice, RULES)[name] == pytest.approx(value, nan_ok=True)
@@ -125,4 +125,4 @@ def test_runs_pooled_count_their_share_and_one_run_twice_is_itself():
     )
     assert compute_scores(half, RULES)["pointing_box"] == 0.5
     with pytest.raises(ValueError, match="evaluated on different images"):
-        LocalizationResults.pool([seen, localised(by_hand()[:2])])
+        LocalizationResults.pool([seen, localized(by_hand()[:2])])

@@ -1,4 +1,4 @@
-"""Tests of localisation scores against loops, hand-computed cases and a plain bootstrap."""
+"""Tests of localization scores against loops, hand-computed cases and a plain bootstrap."""
 
 import json
 
@@ -19,12 +19,12 @@ from evaluation.localization import (
     resample_scores,
     to_table,
 )
-from tests.factories.localization import centred, froc_by_loops, iou, read, splits
+from tests.factories.localization import centered, froc_by_loops, iou, read, splits
 
 RULES = LocalizationConfig(iou=0.2, resamples=200)
 
 
-def localised(split, rules=RULES):
+def localized(split, rules=RULES):
     return LocalizationResults.from_images(
         [compute_image_stats(truth, said, rules) for truth, said in split]
     )
@@ -32,11 +32,11 @@ def localised(split, rules=RULES):
 
 @given(splits())
 def test_hits_of_every_budget_are_those_of_loops(split):
-    told = compute_scores(localised(split), RULES)
+    told = compute_scores(localized(split), RULES)
     ill = [(truth, said) for truth, said in split if len(truth.boxes)]
     for b in range(1, 6):
         for kind, right in (
-            ("centre", centred),
+            ("center", centered),
             ("iou", lambda lesion, box: iou(lesion, box) >= RULES.iou),
         ):
             hit = [
@@ -61,7 +61,7 @@ def test_images_of_unknown_truth_count_nowhere_and_normal_ones_only_for_false_po
         Detections((1, 1), [[0, 0, 3, 3]], [0.5]),
     )
     normal, unknown = GroundTruth("b", "2", 9, 9, []), GroundTruth("c", "3", 9, 9, None)
-    seen = localised([(ill, said), (normal, said), (unknown, said)])
+    seen = localized([(ill, said), (normal, said), (unknown, said)])
     found = estimate_scores(seen, RULES)
     assert seen.n_unknown == 1 and seen.ids == ("a", "b")
     assert (
@@ -72,7 +72,7 @@ def test_images_of_unknown_truth_count_nowhere_and_normal_ones_only_for_false_po
     ) == (1, 1, 2, 0)
     assert found["froc_at_0.25"].value == 0.5 and found["pointing_box"].trivial == {
         "a random pixel": 9 / 81,
-        "the centre": 0,
+        "the center": 0,
     }
     table = to_table({"ours": found})["ours"]
     assert json.loads(json.dumps(table, allow_nan=False)) == table
@@ -111,17 +111,17 @@ def many(patients, seed=0):
 
 def test_intervals_are_those_of_a_bootstrap_that_copies_images():
     split = many(40)
-    seen = localised(split)
+    seen = localized(split)
     drawn, found = resample_scores(seen, RULES), estimate_scores(seen, RULES)
     weights = np.concatenate(list(bootstrap_weights(seen.groups, RULES.resamples, RULES.seed)))
     for r in range(0, 200, 20):
         copies = [
             pair for pair, times in zip(split, weights[r], strict=True) for _ in range(int(times))
         ]
-        told = compute_scores(localised(copies), RULES)
+        told = compute_scores(localized(copies), RULES)
         assert {name: drawn[name][r] for name in told} == pytest.approx(told, nan_ok=True)
         assert drawn["froc_at_1"][r] == pytest.approx(read(froc_by_loops(copies, RULES.iou), 1))
-    for name in ("pointing_box", "hit_rate_centre_at_1", "froc_at_0.5", "froc_mean"):
+    for name in ("pointing_box", "hit_rate_center_at_1", "froc_at_0.5", "froc_mean"):
         assert (found[name].low, found[name].high) == pytest.approx(
             np.quantile(drawn[name], [0.025, 0.975])
         )
@@ -133,24 +133,24 @@ def test_fewer_than_twenty_patients_with_a_lesion_have_no_interval(monkeypatch):
         (GroundTruth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 19 else []), s)
         for t, s in many(40)
     ]
-    assert all(score.low is None for score in estimate_scores(localised(ill), RULES).values())
+    assert all(score.low is None for score in estimate_scores(localized(ill), RULES).values())
     more = [
         (GroundTruth(t.id, t.group, 16, 16, [[2, 2, 6, 6]] if int(t.group) < 20 else []), s)
         for t, s in many(40)
     ]
-    found = estimate_scores(localised(more), RULES)
+    found = estimate_scores(localized(more), RULES)
     assert (
         found["pointing_box"].low is not None
         and found["froc_at_1"].low is not None
         and found["dice"].low is None
     )
     monkeypatch.setattr("evaluation.bootstrap.MAX_BLOCK_NUMBERS", 1000)  # a few resamples at a time
-    for name, score in estimate_scores(localised(more), RULES).items():
+    for name, score in estimate_scores(localized(more), RULES).items():
         assert (score.low, score.high) == pytest.approx((found[name].low, found[name].high))
 
 
 def test_no_image_at_all_scores_nothing():
-    found = estimate_scores(localised([]), RULES)
+    found = estimate_scores(localized([]), RULES)
     assert all(
         np.isnan(score.value) and score.n == 0 and score.low is None for score in found.values()
     )

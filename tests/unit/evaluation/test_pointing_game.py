@@ -18,7 +18,7 @@ from tests.factories.localization import splits
 RULES = LocalizationConfig(iou=0.2, resamples=200)
 
 
-def localised(split, rules=RULES):
+def localized(split, rules=RULES):
     return LocalizationResults.from_images(
         [compute_image_stats(truth, said, rules) for truth, said in split]
     )
@@ -31,7 +31,7 @@ def masked(*rows, boxes=None, id="a"):
 
 @given(splits())
 def test_the_pointing_game_and_a_blind_guess_are_counted_pixel_by_pixel(split):
-    told = compute_scores(localised(split), RULES)
+    told = compute_scores(localized(split), RULES)
     hit, chance = [], []
     for truth, said in split:
 
@@ -62,7 +62,7 @@ def test_masks_point_and_overlap_by_hand_and_their_components_are_lesions():
         (4.5, 3.5), [[4, 2, 6, 4]], [1.0], np.eye(4, 6, 2).astype(bool)
     )  # in the second box, not on the mask
     told = compute_scores(
-        localised([(truth, box_alone), (masked("#.", "..", id="b"), Detections())]), RULES
+        localized([(truth, box_alone), (masked("#.", "..", id="b"), Detections())]), RULES
     )
     assert told["pointing_box"] == 0.5 and told["pointing_mask"] == 0
     assert told["pointing_mask_random"] == pytest.approx((6 / 24 + 1 / 4) / 2) and told[
@@ -72,7 +72,7 @@ def test_masks_point_and_overlap_by_hand_and_their_components_are_lesions():
         "dice_drawn"
     ] == pytest.approx(2 * 2 / (6 + 4))
     assert np.isnan(
-        compute_scores(localised([(masked("..", id="c"), Detections())]), RULES)["dice"]
+        compute_scores(localized([(masked("..", id="c"), Detections())]), RULES)["dice"]
     )
 
 

@@ -1,4 +1,4 @@
-"""Tests of recognising a launcher: ranks agree on a folder and trials inherit no other run."""
+"""Tests of recognizing a launcher: ranks agree on a folder and trials inherit no other run."""
 
 import os
 import time

@@ -58,7 +58,7 @@ def numbers(module) -> tuple[list[float], list[float]]:
 
 def of_preprocessing(function) -> tuple[np.ndarray, np.ndarray]:
     """Return channel mean and std (pixels 0..1), from a library's output for black and white."""
-    black, white = (function(Image.new("RGB", (400, 400), (grey,) * 3)) for grey in (0, 255))
+    black, white = (function(Image.new("RGB", (400, 400), (gray,) * 3)) for gray in (0, 255))
     std = 1 / (white - black)
     return -black * std, std
 
@@ -156,7 +156,7 @@ def test_weights_of_an_smp_encoder(encoder, config, channels, fetched):
     agrees(module, lambda image: preprocess(np.asarray(image))[0, 0], channels)
 
 
-def test_weights_of_resnet34_in_color_and_grey(fetched):
+def test_weights_of_resnet34_in_color_and_gray(fetched):
     fetched["config"] = IMAGENET
     preprocess = smp.encoders.get_preprocessing_fn("resnet34", "imagenet")
     agrees(
@@ -164,12 +164,12 @@ def test_weights_of_resnet34_in_color_and_grey(fetched):
         lambda image: preprocess(np.asarray(image))[0, 0],
         3,
     )
-    grey = module_of(SEGMENTATION)
+    gray = module_of(SEGMENTATION)
     assert torch.equal(
-        grey.normalize.mean, Normalize([0.449], [0.226]).mean
+        gray.normalize.mean, Normalize([0.449], [0.226]).mean
     )  # the published recipe keeps its numbers to the last bit
-    assert torch.equal(grey.normalize.std, Normalize([0.449], [0.226]).std)
-    assert grey.normalize.source == "ImageNet weights of resnet34, mean over channels"
+    assert torch.equal(gray.normalize.std, Normalize([0.449], [0.226]).std)
+    assert gray.normalize.source == "ImageNet weights of resnet34, mean over channels"
 
 
 @pytest.mark.parametrize("encoder", ["timm-mobilenetv3_small_100", "timm-resnest14d"])
@@ -281,7 +281,7 @@ def test_numbers_that_are_given_are_those_in_force(given, expected, fetched):
 
 
 # today's numbers of every experiment from scratch: mean, std, gamma
-GREY, HALF, SCINTIGRAM = (0.449, 0.226, 1.0), (0.5, 0.5, 1.0), (0.1, 0.12, 0.5)
+GRAY, HALF, SCINTIGRAM = (0.449, 0.226, 1.0), (0.5, 0.5, 1.0), (0.1, 0.12, 0.5)
 FULL = {
     **dict.fromkeys(
         [
@@ -291,9 +291,9 @@ FULL = {
             "unetpp_brain_tumor",
             "upernet_chestx_det",
         ],
-        GREY,
+        GRAY,
     ),
-    **dict.fromkeys(["upernet_pnx", "weak_bone_scan"], GREY),
+    **dict.fromkeys(["upernet_pnx", "weak_bone_scan"], GRAY),
     **dict.fromkeys(["linear_probe_pneumonia", "lora_pneumonia", "pretrain_chest"], HALF),
 }
 SCALED = {("full", name): numbers for name, numbers in FULL.items()}
@@ -303,7 +303,7 @@ SCALED |= {
         FULL | dict.fromkeys(["weak_bone_scan", "pseudo_mask_bone_scan"], SCINTIGRAM)
     ).items()
 }
-SCALED |= {("full", "demo"): GREY}
+SCALED |= {("full", "demo"): GRAY}
 
 
 def test_the_table_below_has_every_experiment():

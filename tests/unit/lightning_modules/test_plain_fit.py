@@ -22,7 +22,7 @@ STEPS = 12  # 4 in an epoch: three times two batches, then one
 
 
 class Noise(Dataset):
-    """Images of random grey values and random labels."""
+    """Images of random gray values and random labels."""
 
     def __init__(self) -> None:
         random = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ from tests.unit.reporting.test_segmentation_report import many
 METHODS = (
     "the heat maps",
     "the whole pipeline, images above the threshold only",
-    "randomised weights",
+    "randomized weights",
     "the brightest blob",
     "the brightest blob, weighted by the classifier",
 )

@@ -110,7 +110,7 @@ def test_all_scores_list_the_mean_and_then_the_classes_as_the_data_has_them(tmp_
     ]
 
 
-def test_the_rule_names_what_was_maximised_and_no_score_where_val_shows_no_such_class(tmp_path):
+def test_the_rule_names_what_was_maximized_and_no_score_where_val_shows_no_such_class(tmp_path):
     _, _, seen = many(2, seed=7)
     counts = seen.counts.copy()
     counts[:, 1, 0] += counts[:, 1, 1]

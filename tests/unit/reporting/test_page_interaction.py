@@ -34,7 +34,7 @@ def test_overlays_and_the_dice_below_follow_the_slider(made, opened):
 
 
 def orange(tab, case):
-    """Pixels of a case's overlay that are no grey and not the truth's green."""
+    """Pixels of a case's overlay that are no gray and not the truth's green."""
     script = (
         '(case_) => { const c = document.querySelector(`figure[data-case="${case_}"] canvas`);\n'
         '      const copy = new OffscreenCanvas(c.width, c.height).getContext("2d"); '

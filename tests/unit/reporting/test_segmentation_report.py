@@ -164,7 +164,7 @@ def test_a_few_are_the_best_the_worst_and_the_largest_in_turn_or_those_asked_for
     ] and len(round_robin(rows, 1)) == 1
 
 
-def test_truth_is_an_outline_and_prediction_a_fill_in_the_colour_of_its_class():
+def test_truth_is_an_outline_and_prediction_a_fill_in_the_color_of_its_class():
     truth, logits = torch.zeros(1, 2, 32, 32, dtype=torch.uint8), torch.full((1, 2, 32, 32), -3.0)
     truth[0, 0, 4:14, 4:14], logits[0, 1, 16:28, 16:28] = 1, 3.0
     batch = {

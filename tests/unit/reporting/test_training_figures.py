@@ -74,8 +74,7 @@ def test_eight_strata_have_eight_looks():
     figure.canvas.draw()
     looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
     assert (
-        len(looks) == len(set(looks)) == 9
-        and [colour for colour, _ in looks].count(looks[0][0]) == 1
+        len(looks) == len(set(looks)) == 9 and [color for color, _ in looks].count(looks[0][0]) == 1
     )
     assert not figure.legends[0].get_window_extent().overlaps(axes.get_window_extent())
     plt.close(figure)

@@ -29,16 +29,16 @@ def test_only_the_image_without_evidence_is_zero():
 
 
 @pytest.mark.parametrize("cell", [(3, 1), (0, 0), (7, 3)])
-def test_a_cell_s_centre_lands_at_its_place_on_the_canvas(cell):
+def test_a_cell_s_center_lands_at_its_place_on_the_canvas(cell):
     heat = np.zeros((1, 8, 4), np.float32)
     heat[0][cell] = 1
     canvas = upsample(heat, ImageSize(256, 128))
     rows, columns = np.nonzero(canvas[0] == canvas.max())
     middle = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     at_border = cell != (3, 1)  # where there is no cell beyond, the maximum reaches to the border
-    centre = (cell[0] + 0.5) * 32, (cell[1] + 0.5) * 32
+    center = (cell[0] + 0.5) * 32, (cell[1] + 0.5) * 32
     assert all(
-        abs(a - b) <= 8 if at_border else a == b for a, b in zip(middle, centre, strict=True)
+        abs(a - b) <= 8 if at_border else a == b for a, b in zip(middle, center, strict=True)
     )
     assert np.allclose(canvas, scale_cam_image(heat, (128, 256)), atol=1e-5) and upsample(
         heat[:0], (4, 2)

@@ -34,7 +34,7 @@ def method(share, patients=40, seed=0):
 def test_differences_are_those_of_the_same_draws_of_patients():
     ours, theirs = method(0.8), method(0.3, seed=1)
     found = baseline_differences(ours, theirs, RULES)
-    assert set(found) == {"pointing_box", "hit_rate_centre_at_1", "hit_rate_iou_at_1", "froc_at_1"}
+    assert set(found) == {"pointing_box", "hit_rate_center_at_1", "hit_rate_iou_at_1", "froc_at_1"}
     gap = ours.means["pointing_box"] - theirs.means["pointing_box"]
     weights = np.concatenate(list(bootstrap_weights(ours.groups, 300)))
     drawn = weights @ gap / weights.sum(1)
@@ -85,11 +85,11 @@ FAR = PairedDifference(0.52, 0.42, 0.61, 1.0)
 def test_the_claim_follows_the_paired_difference_and_not_the_overlap_of_two_intervals(gap, claim):
     assert summary_sentence(
         OURS,
-        {"randomised weights": RANDOM, "the brightest blob": BLOB},
-        {"randomised weights": FAR, "the brightest blob": gap},
+        {"randomized weights": RANDOM, "the brightest blob": BLOB},
+        {"randomized weights": FAR, "the brightest blob": gap},
     ) == (
         "The pointing game gives .62 [.51, .72] for the heat maps (n = 120); they are better than"
-        " randomised weights (.10 [.05, .16]; difference +.52 [+.42, +.61]) and " + claim + "."
+        " randomized weights (.10 [.05, .16]; difference +.52 [+.42, +.61]) and " + claim + "."
     )
 
 

@@ -91,7 +91,7 @@ def test_what_lies_on_a_canvas_is_said_in_the_picture_s_own_pixels():
 
 
 def test_what_it_cannot_use_is_refused():
-    with pytest.raises(ValueError, match="give one grey image"):
+    with pytest.raises(ValueError, match="give one gray image"):
         BLOB(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(UserError, match="sigma=0 is not allowed; it must be a number above 0"):
         BrightestBlobBaseline(0)

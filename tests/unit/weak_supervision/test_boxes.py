@@ -123,7 +123,7 @@ def test_an_adaptive_box_encloses_its_region_and_keeps_its_bounds():
     assert alone.boxes[0].tolist() == [59.5, 100.5, 61.5, 102.5]  # one pixel grows to 2 x 2
 
 
-def test_a_cell_of_a_coarse_map_is_one_peak_at_its_centre():
+def test_a_cell_of_a_coarse_map_is_one_peak_at_its_center():
     cells = np.zeros((1, 8, 5), np.float32)
     cells[0, 3, 2], cells[0, 6, 3] = 1, 0.8
     found = PeakBoxes()(upsample(cells, (HEIGHT, WIDTH))[0], ContentBox(0, 0, HEIGHT, WIDTH))

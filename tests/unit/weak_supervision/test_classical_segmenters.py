@@ -43,7 +43,7 @@ def box_of(x, y, side=48.0) -> np.ndarray:
 @BOTH
 @pytest.mark.parametrize(("a", "b"), [(4, 4), (7, 5), (6, 11)])
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (6, -5)])
-def test_a_hot_spot_on_a_bone_is_found_though_box_and_peak_miss_its_centre(kind, a, b, right, down):
+def test_a_hot_spot_on_a_bone_is_found_though_box_and_peak_miss_its_center(kind, a, b, right, down):
     truth = ellipse((160, 100), 52, 80, a, b)
     scores = []
     for seed in range(3):
@@ -121,10 +121,10 @@ def test_a_margin_allows_more_than_the_box(kind):
 
 
 @BOTH
-@pytest.mark.parametrize("grey", [0, 40, 255])
-def test_a_flat_image_has_no_mask(kind, grey):
+@pytest.mark.parametrize("gray", [0, 40, 255])
+def test_a_flat_image_has_no_mask(kind, gray):
     found = kind()(
-        np.full((50, 40), grey, np.uint8),
+        np.full((50, 40), gray, np.uint8),
         np.array([[5.0, 5, 35, 45], [0, 0, 40, 50]]),
         np.array([[20.0, 20], [20, 20]]),
     )
@@ -203,13 +203,13 @@ def test_what_is_cut_out():
 
 
 def test_the_score_is_the_contrast():
-    grey = np.array([[30.0, 30.0], [10.0, 10.0]])
-    mask = grey > 20
-    assert compute_contrast(grey, mask) == 0.5  # (30 - 10) / (30 + 10)
+    gray = np.array([[30.0, 30.0], [10.0, 10.0]])
+    mask = gray > 20
+    assert compute_contrast(gray, mask) == 0.5  # (30 - 10) / (30 + 10)
     assert (
-        compute_contrast(grey, ~mask) == 0
-        and compute_contrast(grey, mask | True) == 0
-        and compute_contrast(grey, mask & False) == 0
+        compute_contrast(gray, ~mask) == 0
+        and compute_contrast(gray, mask | True) == 0
+        and compute_contrast(gray, mask & False) == 0
     )
 
 

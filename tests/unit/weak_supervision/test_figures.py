@@ -1,4 +1,4 @@
-"""Tests of the localisation figures: the points of the curves and the names of all methods."""
+"""Tests of the localization figures: the points of the curves and the names of all methods."""
 
 import numpy as np
 import pytest

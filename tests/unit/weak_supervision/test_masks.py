@@ -35,7 +35,7 @@ def test_no_boxes_have_no_masks_and_an_empty_union():
             0,
             (3, 5),
             (1, 4),
-        ),  # the centre of column 4 is 4.5, of row 2 it is 2.5
+        ),  # the center of column 4 is 4.5, of row 2 it is 2.5
         ([-3, -3, 2, 2], 0, (0, 2), (0, 2)),
         ([6, 2, 20, 30], 0, (2, 8), (6, 10)),
         ([4, 2, 6, 6], 0.5, (0, 8), (3, 7)),
@@ -49,7 +49,7 @@ def test_the_pixels_of_a_box(box, margin, rows, columns):
 
 
 @given(st.lists(st.floats(-30, 60), min_size=4, max_size=4), st.integers(1, 40), st.integers(1, 40))
-def test_a_pixel_is_in_the_box_if_its_centre_is(edges, height, width):
+def test_a_pixel_is_in_the_box_if_its_center_is(edges, height, width):
     x1, x2, y1, y2 = *sorted(edges[:2]), *sorted(edges[2:])
     mask = np.zeros((height, width), bool)
     mask[box_to_slices(np.array([x1, y1, x2, y2]), mask.shape)] = True

@@ -29,7 +29,7 @@ NETS = {
 
 
 def learned(build):
-    """Every parameter and BatchNorm statistic far from where any initialisation puts it."""
+    """Every parameter and BatchNorm statistic far from where any initialization puts it."""
     torch.manual_seed(1)
     net = build()
     with torch.no_grad():

@@ -71,15 +71,15 @@ def test_an_encapsulated_jpeg(dicom):
     assert np.abs(read_dicom(twin).astype(int) - read_dicom(path)).max() <= 2
 
 
-def test_colour_becomes_grey(dicom):
-    colour = np.stack([smooth(), smooth()[::-1], smooth().T], axis=-1)
-    grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
-    assert np.array_equal(read_dicom(dicom(colour)), grey)
-    encoded = encapsulate([cv2.imencode(".jpg", colour[..., ::-1])[1].tobytes()])
+def test_color_becomes_gray(dicom):
+    color = np.stack([smooth(), smooth()[::-1], smooth().T], axis=-1)
+    gray = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY)
+    assert np.array_equal(read_dicom(dicom(color)), gray)
+    encoded = encapsulate([cv2.imencode(".jpg", color[..., ::-1])[1].tobytes()])
     path = dicom(
-        colour, syntax=JPEGBaseline8Bit, data=encoded, PhotometricInterpretation="YBR_FULL_422"
+        color, syntax=JPEGBaseline8Bit, data=encoded, PhotometricInterpretation="YBR_FULL_422"
     )
-    assert np.abs(read_dicom(path).astype(int) - grey).mean() < 3
+    assert np.abs(read_dicom(path).astype(int) - gray).mean() < 3
 
 
 def test_run_lengths_need_no_codec(dicom, tmp_path):

@@ -1,4 +1,4 @@
-"""Tests of converting stored DICOM values to the grey levels of a viewer."""
+"""Tests of converting stored DICOM values to the gray levels of a viewer."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_window_as_the_standard_writes_it(dicom):
     ("function", "shown"), [("LINEAR_EXACT", 191), ("SIGMOID", 186), ("LINEAR", 193)]
 )
 def test_the_window_s_function(dicom, function, shown):
-    stored = np.array([[100, 125]], np.uint16)  # 25 above the centre of a window of 100
+    stored = np.array([[100, 125]], np.uint16)  # 25 above the center of a window of 100
     assert (
         read_dicom(
             dicom(stored, bits=12, WindowCenter="100", WindowWidth="100", VOILUTFunction=function)

@@ -34,7 +34,7 @@ def film(number):
     return cv2.GaussianBlur(noise, (0, 0), 2)
 
 
-def grey(value):
+def gray(value):
     return lambda path, mask: Image.fromarray(mask * np.uint8(value)).save(path)
 
 
@@ -46,17 +46,17 @@ def one_bit(path, mask):
     Image.fromarray(mask > 0).save(path)
 
 
-def palette(*colours):
+def palette(*colors):
     def write(path, mask):
         picture = Image.fromarray(mask).convert("P")
         picture.putdata(mask.ravel().tolist())
-        picture.putpalette([value for colour in colours for value in colour])
+        picture.putpalette([value for color in colors for value in color])
         picture.save(path)
 
     return write
 
 
-def colour(lesion, background=(0, 0, 0)):
+def color(lesion, background=(0, 0, 0)):
     return lambda path, mask: Image.fromarray(
         np.where(mask[..., None] > 0, np.uint8(lesion), np.uint8(background))
     ).save(path)
@@ -77,7 +77,7 @@ def clear_palette(path, mask):
     picture.save(path, transparency=0)
 
 
-def deep_colour(path, mask):
+def deep_color(path, mask):
     cv2.imwrite(str(path), np.dstack([mask.astype(np.uint16)] * 3))
 
 
@@ -130,8 +130,8 @@ def siim(root, **more):
 
 
 READ = {
-    "mask-01": grey(1),
-    "0 and 255": grey(255),
+    "mask-01": gray(1),
+    "0 and 255": gray(255),
     "1 bit": one_bit,
     "16 bits, 0 and 1": deep(1),
     "16 bits, 0 and 255": deep(255),
@@ -139,9 +139,9 @@ READ = {
     "mask-palette": palette((0, 0, 0), (128, 0, 0)),
     "palette of black and white": palette((0, 0, 0), (255, 255, 255)),
     "palette of black and nearly black": palette((0, 0, 0), (1, 1, 1)),
-    "white in colour": colour((255, 255, 255)),
-    "1 in colour": colour((1, 1, 1)),
-    "1 in 16-bit colour": deep_colour,
+    "white in color": color((255, 255, 255)),
+    "1 in color": color((1, 1, 1)),
+    "1 in 16-bit color": deep_color,
     "opaque alpha": opaque,
 }
 
@@ -156,12 +156,12 @@ def test_the_lesion_is_where_it_is_drawn(kind, tmp_path):
 
 
 def test_mask_01_some(tmp_path):
-    data = table(write_table(tmp_path / "data", grey(1), odd=grey(255)))
+    data = table(write_table(tmp_path / "data", gray(1), odd=gray(255)))
     data.prepare_data()
     assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
 
 
-def test_white_index_0_and_black_index_1_go_by_colour(tmp_path):
+def test_white_index_0_and_black_index_1_go_by_color(tmp_path):
     data = table(
         write_table(
             tmp_path / "data",
@@ -174,20 +174,20 @@ def test_white_index_0_and_black_index_1_go_by_colour(tmp_path):
 
 REFUSED = {
     "mask-red": (
-        colour((255, 0, 0)),
+        color((255, 0, 0)),
         r"holds the colors \(0, 0, 0\), \(255, 0, 0\), which do not identify",
     ),
     "mask-blue": (
-        colour((0, 0, 255)),
+        color((0, 0, 255)),
         r"holds the colors \(0, 0, 0\), \(0, 0, 255\), which do not identify",
     ),
-    "mask-100": (grey(100), "holds the values 0, 100, which do not identify"),
+    "mask-100": (gray(100), "holds the values 0, 100, which do not identify"),
     "mask-alpha": (in_alpha, "has an alpha channel with the values 0, 255"),
     "palette without black": (
         palette((255, 255, 255), (128, 0, 0)),
         "of a palette, and none of them is black",
     ),
-    "palette of one colour twice": (
+    "palette of one color twice": (
         palette((0, 0, 0), (0, 0, 0)),
         "several palette entries have the same color",
     ),
@@ -314,7 +314,7 @@ def test_a_label_beside_white_is_no_soft_edge(tmp_path):
             table(write_table(tmp_path / str(number) / "data", ring(value))).prepare_data()
 
 
-def test_specks_of_dark_grey_beside_pure_white_are_soft(tmp_path):
+def test_specks_of_dark_gray_beside_pure_white_are_soft(tmp_path):
     def specks(path, mask):
         labels = mask * np.uint8(255)
         labels[2, 2:6], labels[60, [3, 50]] = (2, 6, 11, 19), 2
@@ -388,7 +388,7 @@ def test_a_lesion_may_be_large_in_some_images(tmp_path):
             np.pad(np.zeros((4, SIZE), np.uint8), ((0, SIZE - 4), (0, 0)), constant_values=255)
         ).save(path)
 
-    root = write_table(tmp_path / "data", grey(255))
+    root = write_table(tmp_path / "data", gray(255))
     for n in range(6):
         large(root / "masks" / f"{n}.png", None)
     table(root).prepare_data()
@@ -400,7 +400,7 @@ def test_a_lesion_may_be_large_in_some_images(tmp_path):
 def test_run_lengths_are_swapped_too_and_no_mask_stays_no_mask(tmp_path):
     from datamodules.formats.rle import encode_rle
 
-    root = write_table(tmp_path / "data", grey(255))
+    root = write_table(tmp_path / "data", gray(255))
     rows = pd.read_csv(root / "manifest.csv").to_dict("records")
     rows = [
         row | {"mask": encode_rle(1 - disc(n)[..., None]) if n not in (0, 6, 9) else None}
@@ -418,7 +418,7 @@ def test_run_lengths_are_swapped_too_and_no_mask_stays_no_mask(tmp_path):
 
 
 def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
-    root = write_table(tmp_path / "data", grey(1))
+    root = write_table(tmp_path / "data", gray(1))
     rows = pd.read_csv(root / "manifest.csv")
     rows.assign(true_mask=rows["mask"]).to_csv(root / "manifest.csv", index=False)
     data = table(root)
@@ -431,7 +431,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     rows.assign(true_mask=rows["mask"].where(rows.index != 4, "masks/bad.png")).to_csv(
         root / "manifest.csv", index=False
     )
-    grey(100)(root / "masks" / "bad.png", disc(4))
+    gray(100)(root / "masks" / "bad.png", disc(4))
     for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100"):
             check(table(root))
@@ -460,14 +460,14 @@ def test_mask_siim_01(kind, tmp_path):
 
 
 def test_labels_that_an_older_version_remembered_are_not_believed(tmp_path):
-    root = write_siim(tmp_path / "data", grey(1))
+    root = write_siim(tmp_path / "data", gray(1))
     _ = siim(root).table
     remembered = list((tmp_path / "cache").glob("labels*.json"))
     assert len(remembered) == 1 and remembered[0].name.startswith("labels-2-")
 
 
 def test_siim_masks_that_say_nothing_are_refused(tmp_path):
-    root = write_siim(tmp_path / "data", grey(100))
+    root = write_siim(tmp_path / "data", gray(100))
     for check in (lambda data: data.prepare_data(), validate_dataset):
         with pytest.raises(ManifestError, match=r"png_masks/.* holds the values 0, 100"):
             check(siim(root))

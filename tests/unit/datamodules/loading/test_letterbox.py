@@ -13,7 +13,7 @@ canvases = st.sampled_from([32, 64, 256, 640, (1024, 512), (512, 1024), (96, 32)
 
 
 @given(sides, sides, canvases)
-def test_the_picture_is_as_large_as_the_canvas_lets_it_and_is_centred(height, width, size):
+def test_the_picture_is_as_large_as_the_canvas_lets_it_and_is_centered(height, width, size):
     box = Letterbox(height, width, size)
     top, left, h, w = box.content
     rows, columns = box.canvas

@@ -1,6 +1,6 @@
 """Tests of images that show nothing.
 
-Non-finite pixels are refused; images of nearly one grey value are counted, and refused if most are.
+Non-finite pixels are refused; images of nearly one gray value are counted, and refused if most are.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from datamodules.table import TableDataModule
 
 N = 10
 SPLITS = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
-REASON = "image of nearly one grey value"
+REASON = "image of nearly one gray value"
 
 
 def noise(number):
@@ -34,7 +34,7 @@ BLANK = {
     "three values": np.random.default_rng(1).integers(100, 103, (64, 64)).astype(np.uint8),
     "hot pixel": hot_pixel(),
     "16 bits of one value": np.full((64, 64), 1200, np.uint16),
-    "one colour": np.full((64, 64, 3), (200, 10, 10), np.uint8),
+    "one color": np.full((64, 64, 3), (200, 10, 10), np.uint8),
 }
 
 
@@ -101,7 +101,7 @@ def test_most_are_refused(make, tmp_path):
             validate_dataset(table(root))
 
 
-def test_what_is_nearly_one_grey_value():
+def test_what_is_nearly_one_gray_value():
     from datamodules.formats.image_io import is_nearly_uniform
 
     picture = np.full((100, 100, 1), 50, np.uint8)
@@ -144,11 +144,11 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
 
 def test_a_finite_float_picture_is_read_as_it_was(tmp_path):
     Image.fromarray(noise(3).astype(np.float32) * 7 - 100).save(tmp_path / "a.tif")
-    grey = noise(3).astype(np.float32)
+    gray = noise(3).astype(np.float32)
     assert (
         np.abs(
             read_image(tmp_path / "a.tif", 1)[..., 0]
-            - (grey - grey.min()) * 255 / (grey.max() - grey.min())
+            - (gray - gray.min()) * 255 / (gray.max() - gray.min())
         ).max()
         <= 0.51
     )

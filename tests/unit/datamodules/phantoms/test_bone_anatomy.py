@@ -92,7 +92,7 @@ def test_outlines_have_the_areas_of_their_shapes():
     assert area(ellipse(3, 4, 2, 5, 0.7)) == pytest.approx(12 * np.sin(2 * np.pi / 24) * 10)
 
 
-def test_a_spot_is_seen_by_contrast_counts_and_greys():
+def test_a_spot_is_seen_by_contrast_counts_and_grays():
     spot, others = np.zeros((6, 6)), np.full((6, 6), 10.0)
     spot[2:4, 2:4] = 8  # contrast 0.8, 32 counts over the root of 40: 5.06
     spot[4, 4] = 3  # below 0.4 of the peak
@@ -107,7 +107,7 @@ def test_a_spot_is_seen_by_contrast_counts_and_greys():
         assert stricter.visible_mask(spot, everything, 0.5) is None
 
 
-def test_counts_become_greys_that_saturate_or_overflow():
+def test_counts_become_grays_that_saturate_or_overflow():
     cold, hot = np.full((1024, 256), 1.0), np.full((1024, 256), 1.0)
     hot[500] = 3000
     assert (

@@ -15,7 +15,7 @@ PATIENTS, HEIGHT, COUNTS = 60, 384, (4e5, 1.8e6)
 VIEWS = {"ANT": "wholeBodyANT", "POST": "wholeBodyPOST"}
 
 
-def grey(path) -> np.ndarray:
+def gray(path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
@@ -53,10 +53,10 @@ def ill(root):
         for number in (
             file.removesuffix(".jpg") for file, label in labels(root / name).items() if label
         ):
-            mask = grey(root / f"masks/{name}/{number}.png") > 127
+            mask = gray(root / f"masks/{name}/{number}.png") > 127
             found[view].append(
                 (
-                    grey(root / name / f"{number}.jpg"),
+                    gray(root / name / f"{number}.jpg"),
                     mask,
                     root / name / view.lower() / f"{number}.xml",
                 )
@@ -84,7 +84,7 @@ def test_labels_masks_images_and_xml_agree(root):
         for file, label in labels(root / name).items():
             image, mask = (
                 cv2.imread(str(root / name / file), cv2.IMREAD_UNCHANGED),
-                grey(root / "masks" / name / file.replace("jpg", "png")),
+                gray(root / "masks" / name / file.replace("jpg", "png")),
             )
             assert (
                 image.shape == mask.shape == (HEIGHT, HEIGHT // 4)

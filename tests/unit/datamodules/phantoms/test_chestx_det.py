@@ -81,9 +81,9 @@ def test_an_outline_fills_to_its_piece():
 
 
 def test_brightness_does_not_find_the_findings():
-    """The best grey band, the same for all images, has a Dice below 0.3 for each kind."""
+    """The best gray band, the same for all images, has a Dice below 0.3 for each kind."""
     drawn = list(draw_images(range(120), 64, 2.0, 0))
-    grey = np.stack([film.image for film in drawn]).astype(int)
+    gray = np.stack([film.image for film in drawn]).astype(int)
     for kind in FINDING_KINDS:
         truth = np.stack(
             [
@@ -95,7 +95,7 @@ def test_brightness_does_not_find_the_findings():
             ]
         )
         inside, rest = (
-            np.bincount(grey[chosen], minlength=256).cumsum() for chosen in (truth, ~truth)
+            np.bincount(gray[chosen], minlength=256).cumsum() for chosen in (truth, ~truth)
         )
         low, high = np.triu_indices(256, 8)
         tp, fp = inside[high] - inside[low], rest[high] - rest[low]

@@ -26,7 +26,7 @@ def table(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def grey(path) -> np.ndarray:
+def gray(path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
 
@@ -180,9 +180,9 @@ def test_the_layouts_of_pngs_hold_the_drawn_images_and_masks(roots, drawn):
             roots["png"] / "png_images" / name,
             tree / "images" / split / f"{one.name}.png",
         ):
-            assert np.array_equal(grey(image), one.image)
+            assert np.array_equal(gray(image), one.image)
         for mask in (roots["png"] / "png_masks" / name, tree / "masks" / split / f"{one.name}.png"):
-            assert np.array_equal(grey(mask), one.mask * 255)
+            assert np.array_equal(gray(mask), one.mask * 255)
 
 
 def test_an_unknown_layout_is_refused(tmp_path):

@@ -127,7 +127,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def trainer(folder):
-    """With a report that shows one picture, all of one colour."""
+    """With a report that shows one picture, all of one color."""
     report = ReportWriter(str(folder), "t")
     case = Case(
         "worst",

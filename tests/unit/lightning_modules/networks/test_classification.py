@@ -1,4 +1,4 @@
-"""Tests of classifiers by name: heads, grey inputs, local weights and clear errors."""
+"""Tests of classifiers by name: heads, gray inputs, local weights and clear errors."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("library", "architecture"), HEADED)
-def test_grey_images_give_a_logit_a_class(library, architecture):
+def test_gray_images_give_a_logit_a_class(library, architecture):
     size = 224 if architecture.startswith("vit") else 64
     assert build_classifier(library, architecture, None, 3).eval()(
         torch.zeros(1, 1, size, size)
@@ -29,18 +29,17 @@ def test_grey_images_give_a_logit_a_class(library, architecture):
 @pytest.mark.parametrize(
     ("library", "architecture"), [("timm", "resnet18"), ("torchvision", "resnet18")]
 )
-def test_local_weights_of_a_colour_network_see_grey_as_three_equal_channels(
+def test_local_weights_of_a_color_network_see_gray_as_three_equal_channels(
     library, architecture, tmp_path
 ):
-    colour = build_classifier(library, architecture, None, 7, in_channels=3).eval()
-    torch.save(colour.state_dict(), tmp_path / "w.pt")
-    grey = build_classifier(library, architecture, str(tmp_path / "w.pt"), 7, in_channels=1).eval()
+    color = build_classifier(library, architecture, None, 7, in_channels=3).eval()
+    torch.save(color.state_dict(), tmp_path / "w.pt")
+    gray = build_classifier(library, architecture, str(tmp_path / "w.pt"), 7, in_channels=1).eval()
     image = torch.randn(2, 1, 64, 64)
-    assert torch.allclose(grey(image), colour(image.repeat(1, 3, 1, 1)), atol=1e-4)
+    assert torch.allclose(gray(image), color(image.repeat(1, 3, 1, 1)), atol=1e-4)
     other_head = build_classifier(library, architecture, str(tmp_path / "w.pt"), 2, in_channels=3)
     assert (
-        torch.equal(other_head.conv1.weight, colour.conv1.weight)
-        and other_head.fc.out_features == 2
+        torch.equal(other_head.conv1.weight, color.conv1.weight) and other_head.fc.out_features == 2
     )
 
 

@@ -1,4 +1,4 @@
-"""Tests of local encoder weights, colour-to-grey weights and messages where weights are missing."""
+"""Tests of local encoder weights, color-to-gray weights and messages where weights are missing."""
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ from run import CONF
 SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
 
 
-def test_a_local_file_gives_the_encoder_its_weights_and_grey_sees_the_same(tmp_path):
-    colour = build_smp_network("Unet", "resnet18", None, in_channels=3, **SMALL)
-    torch.save(colour.encoder.state_dict(), tmp_path / "r18.pt")
-    grey = build_smp_network("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
+def test_a_local_file_gives_the_encoder_its_weights_and_gray_sees_the_same(tmp_path):
+    color = build_smp_network("Unet", "resnet18", None, in_channels=3, **SMALL)
+    torch.save(color.encoder.state_dict(), tmp_path / "r18.pt")
+    gray = build_smp_network("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
     image = torch.randn(2, 1, 64, 64)
     features = [
         net.eval().encoder(x)[-1]
-        for net, x in ((colour, image.expand(-1, 3, -1, -1)), (grey, image))
+        for net, x in ((color, image.expand(-1, 3, -1, -1)), (gray, image))
     ]
     assert torch.allclose(*features, atol=1e-5)
 

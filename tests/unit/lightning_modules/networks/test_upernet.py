@@ -39,7 +39,7 @@ def image(channels=1, size=64, batch=2) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A UPerNet for colour images and 150 classes, as a hub would hold it."""
+    """A UPerNet for color images and 150 classes, as a hub would hold it."""
     place = tmp_path_factory.mktemp("hub") / "upernet"
     of_library().save_pretrained(place)
     return place
@@ -57,7 +57,7 @@ def test_logits_are_the_librarys_at_the_size_of_the_image(tmp_path):
     assert isinstance(net(auxiliary=False).train()(x), torch.Tensor)
 
 
-def test_a_grey_image_is_seen_as_the_colour_network_saw_it(folder):
+def test_a_gray_image_is_seen_as_the_color_network_saw_it(folder):
     own, whole = net(weights=str(folder)).eval(), of_library()
     x = image()
     maps, theirs = own.encoder(x).feature_maps, whole.backbone(x.expand(-1, 3, -1, -1)).feature_maps
@@ -139,7 +139,7 @@ def test_every_trained_parameter_gets_a_gradient():
     ] == []
 
 
-def test_group_normalisation_takes_the_place_of_every_batchnorm_and_bears_one_image():
+def test_group_normalization_takes_the_place_of_every_batchnorm_and_bears_one_image():
     own = net(norm="group").train()
     assert not [layer for layer in own.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert [layer for layer in own.modules() if isinstance(layer, nn.GroupNorm)]
