@@ -481,7 +481,7 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
         {} if replicates else {f"{monitor} by trial": plot_history(trials)}
     )
     figures |= {f"{monitor} by epoch": plot_training_curves(trials, first)} | (
-        {"importance of each key": plot_importances(shares)} if shares else {}
+        {"Importance of each key": plot_importances(shares)} if shares else {}
     )
     counted = Counter(trial.state for trial in trials)
     return render(

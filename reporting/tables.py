@@ -46,11 +46,13 @@ def print_table(found: dict[str, Any], page: Path) -> None:
         head = found["headline_metrics"][0]
         last = list(rest.values())[-1:]  # the mean if there are several classes
         scored = "".join(
-            f"without them, {head} is {format_number(s[head]['value'])} (n = {s[head]['n']})"
+            f"without {'it' if len(near_duplicates) == 1 else 'them'}, {head} is"
+            f" {format_number(s[head]['value'])} (n = {s[head]['n']})"
             for s in last
         )
         console.print(
-            f"{len(near_duplicates)} test images are nearly identical to images of train or val;"
+            f"{len(near_duplicates)} test image{' is' if len(near_duplicates) == 1 else 's are'}"
+            " nearly identical to images of train or val;"
             f" {scored or 'no other test image is left'}",
             style="yellow",
         )

@@ -73,10 +73,11 @@ def test_the_page_says_that_measured_scores_stay_and_counts_missed_and_invented_
     rows = {
         name: row
         for row in re.findall(r"<tr><td>.*?</tr>", html)
-        for name in re.findall(r"<tr><td>(\w+)</td>", row)
+        for name in re.findall(r"<tr><td>(\w+)(?:, px)?</td>", row)
     }
     still = {name for name, row in rows.items() if "does not move with the slider" in row}
     assert {"hd95", "assd", "surface_dice", "average_precision", "image_auc"} <= still
+    assert "<td>hd95, px</td>" in html and "<td>surface_dice</td>" in html
     assert not {"dice", "precision", "image_sensitivity"} & still
     assert "9 missed and 12 invented masks score the image" in html
     value = np.round(bootstrap_metrics(evidence)["lesion"]["hd95"].value, 4)
