@@ -31,6 +31,8 @@ class TableDataModule(ManifestDataModule):
             masks in the column `cropped_mask`.
         mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a gray
             value is class c); None uses that of the manifest.
+        image_kind: What the images are, in the plural, such as `chest radiographs`, for the heading
+            of the page; empty for the name of the folder.
         **base: As `ManifestDataModule`.
     """
 
@@ -40,6 +42,7 @@ class TableDataModule(ManifestDataModule):
         classes: Names | None = None,
         mask_column: Literal["mask", "cropped_mask", "mask_path", "cropped_mask_path"] = "mask",
         mask_encoding: Literal["bit_planes"] | None = None,
+        image_kind: str = "",
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -47,6 +50,7 @@ class TableDataModule(ManifestDataModule):
         self.class_names = tuple(classes) if classes else None
         self.mask_column = mask_column.removesuffix("_path")  # the meta JSON writes mask_path
         self.mask_encoding = mask_encoding
+        self.image_kind = image_kind
 
     def manifest(self) -> Manifest:
         """Return the table with its column `crop` renamed to `square`.

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from lightning import Trainer
 
 from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
 from datamodules.manifest.leakage import find_near_duplicates
 from datamodules.manifest.manifest import present_classes
 from datamodules.sampling.config import EpochConfig
+from reporting.run_folder import RunFolder
 
 
 def sampling_schedule(data: Any, trainer: Trainer) -> list[tuple[range, EpochConfig]]:
@@ -78,10 +81,19 @@ def _device_name(device: torch.device) -> str:
 def identify_data(data: ManifestDataModule) -> dict[str, Any]:
     """Return what names the data on a page: folder, kind of image, and whether it is a phantom."""
     return {
+        "name": _name_data(Path(data.root)),
         "root": str(data.root),
         "image_kind": data.image_kind,
         "phantom": data.phantom is not None or data.table.phantom,
     }
+
+
+def _name_data(root: Path) -> str:
+    """Return the name of a folder, or the experiment where it is a run whose outputs are used."""
+    try:
+        return f"run of {RunFolder(root).title}"
+    except UserError:  # it is no run
+        return root.name
 
 
 def describe_data(data: ManifestDataModule) -> dict[str, Any]:

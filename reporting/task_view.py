@@ -93,7 +93,8 @@ def page_heading(kind: str, classes: Sequence[str], data: Mapping[str, Any]) -> 
         classes: Names of the classes.
         data: Description of the data, as `describe_data` gives it.
     """
-    folder, images = Path(data.get("root", "")).name, data.get("image_kind", "")
+    folder = data.get("name", Path(data.get("root", "")).name)
+    images = data.get("image_kind", "")
     named = ", ".join(classes) if len(classes) <= MAX_NAMED_CLASSES else f"{len(classes)} classes"
     notes = [folder] * bool(folder and images) + ["phantom data"] * bool(data["phantom"])
     return f"{TASK_VIEWS[kind].TASK} of {images or folder or 'images'}: {named}" + (

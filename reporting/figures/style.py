@@ -106,9 +106,15 @@ def split_label(split: str) -> str:
     return split.replace("_", " ")
 
 
-def is_flat(values: Iterable[float]) -> bool:
-    """Return whether a curve shows nothing: it has one point, or the same value everywhere."""
-    return len(set(values)) < 2
+def is_flat(values: Iterable[float], tolerance: float = 0.0) -> bool:
+    """Return whether a curve shows nothing: one point, or values that differ by rounding at most.
+
+    Args:
+        values: The curve.
+        tolerance: The largest difference of two values that is rounding.
+    """
+    values = list(values)
+    return len(values) < 2 or max(values) - min(values) <= tolerance
 
 
 def line_style(number: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def test_curves_of_two_axes_share_a_legend_and_unlabelled_ones_have_none():
 
 def test_a_curve_of_one_point_or_one_value_is_flat():
     assert is_flat([]) and is_flat([0.3]) and is_flat([0.3, 0.3]) and not is_flat([0.3, 0.4])
+    assert is_flat([0.300, 0.303], tolerance=0.004) and not is_flat([0.3, 0.31], tolerance=0.004)
 
 
 @pytest.mark.parametrize("kind", ["mask", "label"])

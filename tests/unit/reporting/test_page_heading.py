@@ -1,9 +1,13 @@
 """Tests that the heading of a page names task and data, whatever the experiment is called."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import datamodules
+from reporting.live_run import identify_data
 from reporting.task_view import page_heading
+from tests.factories.run_folder import labels, left
 
 KINDS = {
     "BrainTumorDataModule": "brain MRI",
@@ -40,6 +44,16 @@ def test_the_heading_names_task_images_classes_and_folder(
 ):
     data = {"image_kind": images, "root": root, "phantom": phantom}
     assert page_heading(kind, classes, data) == heading
+
+
+def test_outputs_of_a_run_are_named_by_its_experiment_and_not_by_the_date_of_its_folder(tmp_path):
+    run = left(tmp_path / "weak_bone_scan/2026-01-01_10-00-00", labels(), 0.5, title="weak_bone")
+    table = SimpleNamespace(phantom=True)
+    data = SimpleNamespace(root=run, image_kind="bone scans", phantom=None, table=table)
+    expected = "Segmentation of bone scans: abnormal (run of weak_bone, phantom data)"
+    assert page_heading("mask", ["abnormal"], identify_data(data)) == expected
+    data.root = tmp_path / "scans"
+    assert identify_data(data)["name"] == "scans"
 
 
 @pytest.mark.parametrize("name", KINDS)
