@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from inspect import signature
 from typing import Any
 
 import joblib
@@ -125,9 +126,10 @@ def ddp_strategy(net: nn.Module) -> dict[str, Any]:
         "gradient_as_bucket_view": True,
         "bucket_cap_mb": max(1, min(25, round(megabytes / GRADIENT_BUCKETS))),
     }
+    known = signature(nn.parallel.DistributedDataParallel).parameters
     return {
         "_target_": "lightning.pytorch.strategies.DDPStrategy",
-        "broadcast_buffers": False,
+        ("forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"): False,
         "find_unused_parameters": False,
         **buckets,
     }

@@ -177,8 +177,8 @@ def test_a_layer_off_the_way_a_missing_channel_and_a_second_asking_are_refused(n
     aside.forward = net.forward
     with pytest.raises(UserError, match="names 1, which the network does not pass"):
         compute_cam(ClassActivationMaps(layers="1"), aside, images)
-    with pytest.raises(UserError, match="channel 2 is none of the network's 2 logits"):
-        compute_cam(ClassActivationMaps(), net, images, channel=2)
+    with pytest.raises(UserError, match="channel 3 is none of the network's 3 logits"):
+        compute_cam(ClassActivationMaps(), net, images, channel=3)
     with ClassActivationMaps().recording(net) as listener:
         net(images)
         listener.compute()
