@@ -46,6 +46,7 @@ NAMES = {
         "patients",
         "true_masks",
         "manifest_name",
+        "image_kind",
         "part",
         "weights",
     ),
