@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
 from engine.user_code import CONF, conf_folders
+from reporting.commands import PROGRAM
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,7 +34,7 @@ HELP_LINES = """
 
 def help_text() -> str:
     """List the experiments with their one-line descriptions, and further commands."""
-    lines = ["python run.py experiment=NAME [key=value ...]      (-m for a sweep)"]
+    lines = [f"{' '.join(PROGRAM)} experiment=NAME [key=value ...]      (-m for a sweep)"]
     *own, repository = conf_folders()
     for title, folder in [
         ("experiments", repository),
@@ -108,7 +109,7 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
         return text
     near = difflib.get_close_matches(wrong[1], _known_keys(overrides), n=1, cutoff=0.6)
     return f"{wrong[1]} is not a key of this experiment; " + (
-        f"did you mean {near[0]}?" if near else "python run.py --cfg job lists all keys"
+        f"did you mean {near[0]}?" if near else f"{' '.join(PROGRAM)} --cfg job lists all keys"
     )
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
 from engine.resume import find_resume_checkpoint
+from reporting.commands import PROGRAM
 from reporting.fold_runs import find_fold_run_folders
 from reporting.run_folder import FOLD_PATTERN, REPORT_FILE, RunFolder, find_checkpoint
 
@@ -107,7 +108,7 @@ def resolve_run(named: str, runs: Path, key: str, phantom: bool | None) -> Path 
     """
     name = named.removeprefix("latest:")
     if not (EXPERIMENTS / f"{name}.yaml").is_file():
-        raise UserError(f"{key}={named} names no experiment; python run.py --help lists them")
+        raise UserError(f"{key}={named} names no experiment; {' '.join(PROGRAM)} --help lists them")
     required = {"required_file": REQUIRED_FILES[key]} if key in REQUIRED_FILES else {}
     run = latest_run(name, runs, phantom, **required)
     if run is None and not phantom:

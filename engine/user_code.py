@@ -127,7 +127,7 @@ def _check_module(module: str, folders: Sequence[str]) -> None:
     if own is None and known is None:
         raise UserError(
             f"code=[{module}] is not there: {' and '.join(folders)} has no {top}.py and no folder"
-            f" {top}; start run.py in the folder that has it"
+            f" {top}; start in the folder that has it"
         )
     if own is not None and own.origin and known is not None and own.origin != known.origin:
         raise UserError(

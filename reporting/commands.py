@@ -11,6 +11,8 @@ from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
 if TYPE_CHECKING:
     from reporting.fold_runs import FoldRun
 
+INSTALLED = Path(__file__).parents[1].name == "_packages"  # in a wheel, not in a clone
+PROGRAM = ("medical-lightning",) if INSTALLED else ("python", "run.py")  # of the command line
 PLAIN = re.compile(r"[\w/.+:@%-]+", re.ASCII)  # Hydra's grammar takes it without quotes
 
 
@@ -105,8 +107,7 @@ def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
     ]
     return shlex.join(
         [
-            "python",
-            "run.py",
+            *PROGRAM,
             *words,
             "do=[test]",
             quote_override("ckpt_path", relative_to_cwd(folder)),

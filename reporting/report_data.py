@@ -16,6 +16,7 @@ from reporting.run_folder import SCHEMA, RunFolder
 from reporting.task_view import TASK_VIEWS, page_heading
 
 PACKAGES = (
+    "medical-lightning",
     "torch",
     "lightning",
     "hydra-core",
@@ -103,9 +104,19 @@ def package_versions(package: str) -> str:
 
 
 def git_commit() -> str | None:
-    """Return the git commit of this code, with `+` if files were changed; None without git."""
+    """Return the git commit of this code, with `+` if files were changed; None without git.
+
+    An installed package may lie inside a repository of the user's, whose commit says nothing.
+    """
     here = Path(__file__).parent
     try:
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+            cwd=here,
+            capture_output=True,
+            check=True,
+            timeout=10,
+        )
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"],
             cwd=here,

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.formats.atomic_write import atomic_write
+from reporting.commands import PROGRAM
 from reporting.config_diff import REPLICATE_KEYS, format_value, parse_finite_number, short_names
 from reporting.figures.style import INK, PALETTE, figure
 from reporting.rendering import render
@@ -517,4 +518,4 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
 
 def trial_command(trial: TrialResult) -> str:
     """Return the command line that runs a trial by itself."""
-    return " ".join(["python run.py", *map(shlex.quote, trial.overrides)])
+    return " ".join([*PROGRAM, *map(shlex.quote, trial.overrides)])

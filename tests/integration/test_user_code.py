@@ -157,7 +157,7 @@ def test_own_experiment_runs_from_python(project, export):
     ("words", "wrong", "mend"),
     [
         (["code=[]"], "module.net._target_=my_net.Net is in no package", "add code=[my_net]"),
-        (["code=[my_nett]"], "has no my_nett.py", "start run.py in the folder that has it"),
+        (["code=[my_nett]"], "has no my_nett.py", "start in the folder that has it"),
         (["code=[os]"], "os is a module of Python", "code=[my_net]"),
         (["code=[torch.nn]"], "torch is a package of this repository or one", "rename yours"),
         (["code=[callbacks]"], "callbacks is a package of this repository", "rename yours"),
