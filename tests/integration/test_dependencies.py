@@ -1,13 +1,15 @@
 """Tests that pyproject.toml names every imported package, and that CI runs the tests of all."""
 
 import ast
+import os
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.factories.optional import import_optional
 
@@ -90,3 +92,19 @@ def test_tests_of_optional_packages_ask_for_them_in_one_way() -> None:
         if pattern.search(path.read_text(encoding="utf-8")) and path != Path(__file__)
     }
     assert skipping == {"tests/factories/optional.py", "tests/unit/conftest.py"}  # and a browser
+
+
+def test_the_constraints_are_versions_alone_and_those_of_the_tests():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.!+]+", line) for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for text in wanted:
+        requirement = Requirement(text)
+        there = pinned[requirement.name]
+        assert requirement.specifier.contains(there, prereleases=True), text
+        if "CI" in os.environ:  # elsewhere another build may be installed; make constraints
+            assert version(requirement.name).partition("+")[0] == there, text
