@@ -101,11 +101,38 @@ def instantiate_config(part: Any, **more: Any) -> Any:
         return instantiate(part, _convert_="all", _execution_whitelist_=_whitelist(), **more)
     except ArgumentError as error:
         raise error.with_key(user_key(part, _failed_key(error), error.key())) from error
+    except TypeError as error:
+        refusal = _refuse_argument(part, error)
+        if refusal is None:
+            raise
+        raise refusal from error
     except InstantiationException as error:
         refused = NOT_ALLOWED.search(str(error))
         if refused is None:
             raise
         raise ArgumentError("", ["_target_"], _refusal(refused[1]), "") from error
+
+
+UNEXPECTED = re.compile(r"^(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+
+
+def _refuse_argument(part: Any, error: TypeError) -> ArgumentError | None:
+    """Return a sentence on a key that a class does not take; None for any other error.
+
+    It is usual where `_target_` was replaced: the keys of the class before it are still there.
+    """
+    found, place = UNEXPECTED.search(str(error)), _failed_key(error)
+    target = OmegaConf.select(part._get_root(), f"{place}._target_") if place else None
+    if found is None or target is None or target.rpartition(".")[2] != found[1]:
+        return None
+    key, group = user_key(part, place, found[2]), place.replace(".", "/")
+    return ArgumentError(
+        "",
+        (key,),
+        f" is no argument of {target}; leave it out with ~{key}, or describe the class in a file"
+        f" conf/{group}/NAME.yaml and choose {group}=NAME",
+        "",
+    )
 
 
 def _failed_key(error: Exception) -> str:

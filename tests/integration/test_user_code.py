@@ -167,6 +167,11 @@ def test_own_experiment_runs_from_python(project, export):
         (["module.net._target_=my_net.Nett"], "my_net.Nett does not exist", "my_net.Net?"),
         (["module.net._target_=os.system"], "os.system is in no package", "code="),
         (["module.net.widht=3"], "module.net.widht is not a key", "module.net.width?"),
+        (
+            ["module/net=unet", "module.net._target_=my_net.Net"],
+            "is no argument of my_net.Net",
+            "~module.net.",
+        ),
         (["experiment=mien"], "experiment=mien is not there", "mine?"),
         (["module/net=mien"], "module/net=mien is not there", "mine?"),
         (["hparams_search=mine"], "hparams_search=mine is searched by several", "add -m"),
