@@ -18,7 +18,9 @@ from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices
 from engine.pretrained_weights import weight_keys
 from engine.tracking.logger import is_logged_in
+from reporting.commands import INSTALLED
 from reporting.report_data import git_commit as commit_here
+from reporting.report_data import package_versions
 
 MAX_COUNTED_FILES = 1_000_000  # limit of the count, which is then no longer informative
 
@@ -336,8 +338,11 @@ def _check_torchvision() -> list[Issue]:
 
 
 def check_commit(cfg: DictConfig) -> CheckResult:
-    """Return the commit that reports of this machine will name."""
+    """Return the commit that reports of this machine will name; the version where installed."""
     head = commit_here()
+    if head is None and INSTALLED:
+        found = package_versions("medical-lightning")
+        return CheckResult({"version": found}, {"commit": None, "version": found})
     if head is None:
         fix = "get the project with git clone, and install git"
         return CheckResult(
