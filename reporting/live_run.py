@@ -12,7 +12,7 @@ from lightning import Trainer
 
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
-from datamodules.manifest.leakage import find_near_duplicates
+from datamodules.manifest.leakage import cached_near_duplicates
 from datamodules.manifest.manifest import present_classes
 from datamodules.sampling.config import EpochConfig
 from reporting.run_folder import RunFolder
@@ -113,7 +113,7 @@ def describe_data(data: ManifestDataModule) -> dict[str, Any]:
         }
         for split, part in rows.groupby("split")
     }
-    pairs = find_near_duplicates(rows, np.asarray(data.cache.thumbnails))
+    pairs = cached_near_duplicates(rows, np.asarray(data.cache.thumbnails), data.cache.folder)
     alike = {id for pair in pairs for id in (pair.first, pair.second)}
     return {
         **identify_data(data),

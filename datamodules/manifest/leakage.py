@@ -1,20 +1,29 @@
 """Search for leaks between splits: shared groups, identical files and near duplicates."""
 
+import hashlib
+import json
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import cv2
+import joblib
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from datamodules.errors import ManifestError
+from datamodules.formats.atomic_write import atomic_write
 
 THUMBNAIL_SIZE = 32  # side in pixels
 MAX_HASH_DISTANCE = 12  # bits of 64 in which the perceptual hashes of a proposed pair may differ
 MIN_CORRELATION = 0.97  # smallest correlation of the thumbnails of a near duplicate
-PAIR_BLOCK = 1024  # rows compared at once, so that memory stays bounded
+BLOCK_ROWS, BLOCK_COLUMNS = 64, 4096  # pairs of hashes compared at once: within a core's cache
+PAIR_BLOCK = 1024  # pairs of thumbnails compared at once, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,8 @@ def make_thumbnail(gray: np.ndarray) -> np.ndarray:
 def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[NearDuplicate]:
     """Find near duplicates in different splits.
 
-    A perceptual hash proposes pairs, and the correlation of their thumbnails confirms them.
+    A perceptual hash proposes pairs, and the correlation of their thumbnails confirms them. Every
+    pair of rows in different splits is compared, in blocks that fit into the processor's cache.
 
     Args:
         rows: The manifest's rows with `id` and `split`.
@@ -110,26 +120,123 @@ def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[Nea
         image are tried.
     """
     names, splits = rows["id"].tolist(), pd.factorize(rows["split"], sort=True)[0]
-    flat = _standardize(thumbnails)
-    hashes = perceptual_hash(thumbnails)
-    best: dict[tuple[int, int], NearDuplicate] = {}
-    for turned, pictures in _orientations(thumbnails):
-        other_hash, other = perceptual_hash(pictures), _standardize(pictures)
-        for start in range(0, len(rows), PAIR_BLOCK):
-            block = slice(start, start + PAIR_BLOCK)
-            distance = np.bitwise_count(hashes[block, None] ^ other_hash[None, :])
-            first, second = np.nonzero(
-                (distance <= MAX_HASH_DISTANCE) & (splits[block, None] < splits[None, :])
-            )
-            for part in range(0, len(first), PAIR_BLOCK):
-                i, j = first[part : part + PAIR_BLOCK] + start, second[part : part + PAIR_BLOCK]
-                correlation = np.einsum("ij,ij->i", flat[i], other[j])
-                for a, b, value in zip(i.tolist(), j.tolist(), correlation.tolist(), strict=True):
-                    if value >= MIN_CORRELATION and (
-                        (a, b) not in best or best[a, b].correlation < value
-                    ):
-                        best[a, b] = NearDuplicate(names[a], names[b], value, turned)
-    return sorted(best.values(), key=lambda pair: -pair.correlation)
+    order = np.argsort(splits, kind="stable")
+    splits, pictures = splits[order], np.asarray(thumbnails)[order]
+    own = _Fingerprints.of(pictures)
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(rows), BLOCK_ROWS)]
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # NumPy's loops release the lock
+        for turned, other_pictures in _orientations(pictures):
+            other = _Fingerprints.of(other_pictures)
+            for first, second in pool.map(partial(_propose, own, other, splits), blocks):
+                for part in range(0, len(first), PAIR_BLOCK):
+                    i, j = first[part : part + PAIR_BLOCK], second[part : part + PAIR_BLOCK]
+                    correlation = np.einsum(
+                        "ij,ij->i", _standardize(pictures[i]), _standardize(other_pictures[j])
+                    )
+                    for pair in np.flatnonzero(correlation >= MIN_CORRELATION).tolist():
+                        key, value = (int(i[pair]), int(j[pair])), float(correlation[pair])
+                        if key not in best or best[key][0] < value:
+                            best[key] = value, turned
+    ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+    return [
+        NearDuplicate(names[order[a]], names[order[b]], value, turned)
+        for (a, b), (value, turned) in ranked
+    ]
+
+
+def cached_near_duplicates(
+    rows: pd.DataFrame, thumbnails: np.ndarray, folder: Path
+) -> list[NearDuplicate]:
+    """Return `find_near_duplicates` from a file in `folder`, which is made where it is missing.
+
+    Args:
+        rows: As in `find_near_duplicates`.
+        thumbnails: As in `find_near_duplicates`.
+        folder: The cache of these images. A file holds the pairs of one split; other images, names
+            or splits make another one.
+    """
+    key = hashlib.sha256(np.ascontiguousarray(thumbnails).tobytes())
+    for column in ("id", "split"):
+        key.update(json.dumps(rows[column].tolist()).encode())
+    key.update(f"{MAX_HASH_DISTANCE} {MIN_CORRELATION}".encode())
+    path = folder / f"near_duplicates_{key.hexdigest()[:16]}.json"
+    try:
+        return [NearDuplicate(**pair) for pair in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):  # missing or damaged
+        found = find_near_duplicates(rows, thumbnails)
+    atomic_write(path, json.dumps([asdict(pair) for pair in found]).encode())
+    return found
+
+
+@dataclass(frozen=True)
+class _Fingerprints:
+    """What pairs of thumbnails are proposed by.
+
+    Attributes:
+        hashes: Perceptual hashes, uint64 `N`.
+        low: The 63 lowest cosine coefficients of the standardized thumbnails but the mean,
+            float32 `N x 63`. Their distance is at most that of the thumbnails.
+    """
+
+    hashes: np.ndarray
+    low: np.ndarray
+
+    @classmethod
+    def of(cls, thumbnails: np.ndarray) -> "_Fingerprints":
+        """Compute both, a part of the thumbnails at a time."""
+        hashes = np.zeros(len(thumbnails), np.uint64)
+        low = np.zeros((len(thumbnails), 63), np.float32)
+        for start in range(0, len(thumbnails), PAIR_BLOCK):
+            part = slice(start, start + PAIR_BLOCK)
+            coefficients = _low_coefficients(thumbnails[part])
+            norm = thumbnails[part].std((1, 2), dtype=np.float64) * THUMBNAIL_SIZE
+            hashes[part] = _hash_coefficients(coefficients)
+            low[part] = coefficients[:, 1:] / np.maximum(norm, 1e-6)[:, None]
+        return cls(hashes, low)
+
+
+# of ||a - b||^2 = 2 - 2 correlation, with room for rounding
+MAX_SQUARED_DISTANCE = 2 - 2 * MIN_CORRELATION + 1e-3
+
+
+_buffers = threading.local()
+
+
+def _propose(
+    own: _Fingerprints, other: _Fingerprints, splits: np.ndarray, block: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of a block of rows with rows of later splits that may be near duplicates.
+
+    The rows are sorted by split. A pair that is left out has another hash, or thumbnails that
+    cannot correlate enough.
+    """
+    hashes = own.hashes[block, None]
+    if not hasattr(_buffers, "differing"):  # memory that is asked for anew costs more than the work
+        _buffers.differing = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), np.uint64)
+        _buffers.bits = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
+        _buffers.near = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), bool)
+    first, second = [np.zeros(0, int)], [np.zeros(0, int)]
+    begin = int(np.searchsorted(splits, splits[block.start], side="right"))
+    for start in range(begin, len(splits), BLOCK_COLUMNS):
+        columns = other.hashes[None, start : start + BLOCK_COLUMNS]
+        shape = slice(len(hashes)), slice(columns.shape[1])
+        differing, bits = _buffers.differing[shape], _buffers.bits[shape]
+        near = _buffers.near[shape]
+        np.bitwise_xor(hashes, columns, out=differing)
+        np.bitwise_count(differing, out=bits)
+        np.less_equal(bits, MAX_HASH_DISTANCE, out=near)
+        if not near.any():
+            continue
+        i, j = np.nonzero(near)
+        i, j = i + block.start, j + start
+        for part in range(0, len(i), PAIR_BLOCK):
+            a, b = i[part : part + PAIR_BLOCK], j[part : part + PAIR_BLOCK]
+            distance = np.square(own.low[a] - other.low[b]).sum(1)
+            kept = (distance <= MAX_SQUARED_DISTANCE) & (splits[a] < splits[b])
+            first.append(a[kept])
+            second.append(b[kept])
+    return np.concatenate(first), np.concatenate(second)
 
 
 def merge_near_duplicate_groups(rows: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
@@ -163,11 +270,17 @@ def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     A bit is 1 if one of the 8 x 8 lowest cosine coefficients exceeds the median of all but the
     first.
     """
-    coefficients = (
-        np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)])
-        if len(thumbnails)
-        else np.zeros((0, 64))
-    )
+    return _hash_coefficients(_low_coefficients(thumbnails))
+
+
+def _low_coefficients(thumbnails: np.ndarray) -> np.ndarray:
+    """Return the 8 x 8 lowest cosine coefficients of each thumbnail, `N x 64`."""
+    if not len(thumbnails):
+        return np.zeros((0, 64))
+    return np.stack([cv2.dct(picture)[:8, :8].ravel() for picture in thumbnails.astype(np.float32)])
+
+
+def _hash_coefficients(coefficients: np.ndarray) -> np.ndarray:
     bits = coefficients > np.median(coefficients[:, 1:], axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(np.uint64).ravel()
 

@@ -1,16 +1,23 @@
 """Tests of the leak check against re-encoded, mirrored, rotated and brightened copies."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from datamodules.errors import ManifestError
+from datamodules.manifest import leakage
 from datamodules.manifest.leakage import (
+    MAX_HASH_DISTANCE,
+    MIN_CORRELATION,
+    cached_near_duplicates,
     check_leakage,
     find_near_duplicates,
     make_thumbnail,
     merge_near_duplicate_groups,
+    perceptual_hash,
 )
 from datamodules.phantoms.brain_tumor import draw_slice
 
@@ -89,3 +96,63 @@ def test_look_alikes_are_joined_with_their_groups():
         "a",
         "a",
     ]
+
+
+def alike(n: int = 90) -> np.ndarray:
+    """Smooth thumbnails of which many are copies of others, some turned, all a little noisy."""
+    random = np.random.default_rng(3)
+    smooth = [cv2.GaussianBlur(random.normal(size=(32, 32)), (0, 0), 4) for _ in range(n // 3)]
+    turned = [np.rot90(smooth[k % len(smooth)], k % 4)[:, :: 1 - 2 * (k % 2)] for k in range(n)]
+    noisy = [
+        128 + 40 * picture / picture.std() + 4 * random.normal(size=(32, 32)) for picture in turned
+    ]
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_pairs_are_those_of_all_pairs_compared_one_by_one(alone, monkeypatch):
+    monkeypatch.setattr(leakage, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(leakage, "BLOCK_COLUMNS", 11)
+    monkeypatch.setattr(leakage, "PAIR_BLOCK", 5)
+    thumbnails = alike()
+    splits = [f"{k:03d}" if alone else ("train", "val", "test")[(k + k // 30) % 3] for k in range(90)]
+    rows = table([str(k) for k in range(90)], splits)
+    by_hand = {}
+    for i, j in itertools.permutations(range(90), 2):
+        if splits[i] >= splits[j]:
+            continue
+        for quarter, mirrored in itertools.product(range(4), (False, True)):
+            other = np.rot90(thumbnails[j], quarter)
+            other = np.ascontiguousarray(other[:, ::-1] if mirrored else other)
+            bits = perceptual_hash(np.stack([thumbnails[i], other]))
+            correlation = np.corrcoef(thumbnails[i].ravel(), other.ravel())[0, 1]
+            if int(bits[0] ^ bits[1]).bit_count() <= MAX_HASH_DISTANCE:
+                if correlation >= MIN_CORRELATION:
+                    by_hand[i, j] = max(by_hand.get((i, j), 0), correlation)
+    found = find_near_duplicates(rows, thumbnails)
+    assert len(by_hand) > 60 and len(found) == len(by_hand)
+    assert {(int(p.first[1:]), int(p.second[1:])): p.correlation for p in found} == pytest.approx(
+        by_hand, abs=1e-5
+    )
+    assert [p.correlation for p in found] == sorted((p.correlation for p in found), reverse=True)
+
+
+def test_pairs_are_searched_once_for_the_same_images_and_split(tmp_path, monkeypatch):
+    thumbnails, search, searched = alike(), find_near_duplicates, []
+
+    def counted(rows, pictures):
+        searched.append(len(rows))
+        return search(rows, pictures)
+
+    monkeypatch.setattr(leakage, "find_near_duplicates", counted)
+    rows = table([str(k) for k in range(90)], ["train", "val", "test"] * 30)
+    found = cached_near_duplicates(rows, thumbnails, tmp_path)
+    assert found == search(rows, thumbnails) == cached_near_duplicates(rows, thumbnails, tmp_path)
+    assert len(searched) == 1
+    cached_near_duplicates(rows.assign(split=["train", "test", "val"] * 30), thumbnails, tmp_path)
+    cached_near_duplicates(rows.assign(id=rows["id"] + "x"), thumbnails, tmp_path)
+    cached_near_duplicates(rows, thumbnails[::-1], tmp_path)
+    assert len(searched) == 4 and len(list(tmp_path.iterdir())) == 4
+    for path in tmp_path.iterdir():
+        path.write_text("damaged")
+    assert cached_near_duplicates(rows, thumbnails, tmp_path) == found and len(searched) == 5
