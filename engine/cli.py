@@ -107,10 +107,28 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
         return text
-    near = difflib.get_close_matches(wrong[1], _known_keys(overrides), n=1, cutoff=0.6)
+    near = nearest_key(wrong[1], _known_keys(overrides))
     return f"{wrong[1]} is not a key of this experiment; " + (
-        f"did you mean {near[0]}?" if near else f"{' '.join(PROGRAM)} --cfg job lists all keys"
+        f"did you mean {near}?" if near else f"{' '.join(PROGRAM)} --cfg job lists all keys"
     )
+
+
+def nearest_key(word: str, keys: Sequence[str]) -> str | None:
+    """Return the key that a user meant: spelled alike, or whose last part has this name or word.
+
+    Examples: `image_sise` is `image_size`, `lr` is `module.optimizer.lr` and `epochs` is
+    `trainer.max_epochs`.
+    """
+    spelled_alike = difflib.get_close_matches(word, keys, n=1, cutoff=0.6)
+    if spelled_alike:
+        return spelled_alike[0]
+    parent, _, name = word.rpartition(".")
+    below = [key for key in keys if not parent or key.startswith(f"{parent}.")]
+    for fits in (lambda last: last == name, lambda last: name in last.split("_")):
+        found = [key for key in below if fits(key.rpartition(".")[2])]
+        if found:
+            return min(found, key=lambda key: (key.count("."), len(key)))
+    return None
 
 
 def _option_message(group: str, name: str) -> str:

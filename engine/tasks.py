@@ -39,7 +39,8 @@ from engine.user_code import check_user_conf, user_code
 from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
 from reporting.commands import quote_value, to_override
-from reporting.run_folder import RunFolder
+from reporting.outcome import OUTCOME_FILE, Outcome, task_overrides, write_outcome
+from reporting.run_folder import REPORT_FILE, RunFolder
 
 RUN_TASKS = ("fit", "test", "predict")  # may be combined, in this order
 CROP_OVERRIDES = ("datamodule.mask_column=cropped_mask",)
@@ -49,6 +50,7 @@ RUN_REFERENCE_KEYS = (
     "datamodule.cls_prob",
     "datamodule.root",
 )  # keys that may name another run
+PARTS_OF_A_RUN = (OUTCOME_FILE, REPORT_FILE, "metrics.csv", "checkpoints", "evidence", "fold0")
 DEMO_SECONDS = {
     "preclassify_pnx": 40,
     "pretrain_chest": 40,
@@ -58,8 +60,20 @@ DEMO_SECONDS = {
 
 def run_task(cfg: DictConfig) -> float | None:
     """Run one fit, one per fold, or a standalone step; return the monitored score of a fit."""
-    with user_code(cfg):
-        return _run_task(cfg)
+    try:
+        with user_code(cfg):
+            return _run_task(cfg)
+    except UserError as refusal:
+        if rank() == 0:
+            _record_refusal(Path(str(cfg.paths.run)), refusal)
+        raise
+
+
+def _record_refusal(folder: Path, refusal: UserError) -> None:
+    """Write the reason into a new run folder; one that holds anything of a run is left as it is."""
+    if folder.is_dir() and not any((folder / name).exists() for name in PARTS_OF_A_RUN):
+        failed = Outcome(status="failed", failure=str(refusal), overrides=task_overrides())
+        write_outcome(folder, failed)
 
 
 def _run_task(cfg: DictConfig) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reporting.outcome import Outcome, read_outcome, write_outcome
 from tests.conftest import SMALL, refused
 
 JSON = "train/_annotations.coco.json"
@@ -271,6 +272,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, cli, export, tmp_path, 
         code, said, steps, wrong, "module.net" if kind == "another net" else "name another file"
     )
     assert str(path) in said
+
+
+def test_a_refused_run_leaves_its_reason_and_changes_none_that_is_there(cli, tmp_path):
+    run = tmp_path / "run"
+    code, said = cli(*SMALL, "datamodule.root=/nowhere")
+    assert code == 2
+    outcome = read_outcome(run)
+    assert outcome.status == "failed" and outcome.failure == said.strip().splitlines()[-1]
+    write_outcome(run, Outcome(status="finished", score=0.5))
+    code, said = cli(*SMALL, "datamodule.root=/nowhere")
+    assert code == 2 and read_outcome(run) == Outcome(status="finished", score=0.5)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_images(cli, export, tmp_path):

@@ -178,6 +178,9 @@ def test_what_other_libraries_take_is_left_to_them():
 
 REFUSALS = [
     (["datamodule.batch_siz=4"], "did you mean datamodule.batch_size?"),
+    (["epochs=3"], "epochs is not a key of this experiment; did you mean trainer.max_epochs?"),
+    (["lr=1e-3"], "did you mean module.optimizer.lr?"),
+    (["trainer.epochs=3"], "did you mean trainer.max_epochs?"),
     (["experiment=unetpp_brain_tumour"], "did you mean unetpp_brain_tumor?"),
     (["scale=full", "datamodule.root=/nowhere"], "datamodule.root=/nowhere is not a folder"),
     (["datamodule.batch_size=four"], "datamodule.batch_size=four is not allowed"),
