@@ -82,7 +82,7 @@ def ours(root: str, seed: int, folder: Path, budget: float, *more: str) -> dict:
             parts.module, datamodule=parts.data, ckpt_path=best, weights_only=True, verbose=False
         )
     scores = json.loads((folder / "stage1/report.json").read_text())["scores"]
-    dice = {split: classes["tumour"]["dice"] for split, classes in scores.items()}
+    dice = {split: classes["tumor"]["dice"] for split, classes in scores.items()}
     found = {
         f"{split}_dice": [d["value"], d["low"], d["high"], d["n"]] for split, d in dice.items()
     }

@@ -1,4 +1,4 @@
-"""The published brain-tumour recipe as a plain fp32 PyTorch loop.
+"""The published brain-tumor recipe as a plain fp32 PyTorch loop.
 
 It uses nothing of this repository but the row list.
 """

@@ -97,7 +97,7 @@ class BrainTumorDataModule(ManifestDataModule):
             )
         table = self._drop_straddling_copies(pd.DataFrame(rows))
         self._write_cleaned(set(table["id"]))
-        return Manifest(table.reset_index(drop=True), classes=("tumour",), group_is="image")
+        return Manifest(table.reset_index(drop=True), classes=("tumor",), group_is="image")
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = find_annotation_file(self.root, split)
@@ -177,7 +177,7 @@ class BrainTumorDataModule(ManifestDataModule):
             "height": image["height"],
             "width": image["width"],
             "split": split,
-            "stratum": "tumour" if parts else "none",
+            "stratum": "tumor" if parts else "none",
         }
 
     def _drop_straddling_copies(self, rows: pd.DataFrame) -> pd.DataFrame:

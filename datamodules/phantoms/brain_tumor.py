@@ -20,7 +20,7 @@ class BrainSlice:
 
     Attributes:
         image: uint8 `size x size`.
-        mask: 0/1 uint8 `size x size`, the tumour without its oedema.
+        mask: 0/1 uint8 `size x size`, the tumor without its edema.
     """
 
     image: np.ndarray
@@ -28,7 +28,7 @@ class BrainSlice:
 
 
 def draw_slice(
-    random: np.random.Generator, size: int, tumour: bool = True, parts: int = 1
+    random: np.random.Generator, size: int, tumor: bool = True, parts: int = 1
 ) -> BrainSlice:
     """Draw one slice.
 
@@ -38,7 +38,7 @@ def draw_slice(
     Args:
         random: Source of everything random.
         size: Side in pixels.
-        tumour: True to draw a tumour.
+        tumor: True to draw a tumor.
         parts: Number of separate lesions.
     """
     y, x = _axes(size)
@@ -49,8 +49,8 @@ def draw_slice(
     signal = _draw_tissue(random, size, x, y, skull, wobble, brain)
     signal = _draw_confounders(random, size, x, y, brain, signal)
     mask = np.zeros((size, size), bool)
-    for _ in range(parts if tumour else 0):
-        mask |= _add_tumour(random, size, brain & ~mask, signal)
+    for _ in range(parts if tumor else 0):
+        mask |= _add_tumor(random, size, brain & ~mask, signal)
     return BrainSlice(_acquire(random, size, signal), mask.astype(np.uint8))
 
 
@@ -113,7 +113,7 @@ def _draw_confounders(
     brain: np.ndarray,
     signal: np.ndarray,
 ) -> np.ndarray:
-    """Add bright structures that are no tumour: vessels, sagittal sinus, choroid plexus, eyes."""
+    """Add bright structures that are no tumor: vessels, sagittal sinus, choroid plexus, eyes."""
     inside = np.argwhere(brain)
     for row, column in inside[random.integers(len(inside), size=random.integers(3, 9))]:
         radius = max(1, round(size * random.uniform(0.004, 0.014)))
@@ -135,10 +135,10 @@ def _draw_confounders(
     return signal
 
 
-def _add_tumour(
+def _add_tumor(
     random: np.random.Generator, size: int, allowed: np.ndarray, signal: np.ndarray
 ) -> np.ndarray:
-    """Draw one tumour into `signal` and return its mask, which leaves out the oedema around it."""
+    """Draw one tumor into `signal` and return its mask, which leaves out the edema around it."""
     inner = cv2.erode(allowed.astype(np.uint8), np.ones((size // 16, size // 16), np.uint8))
     places = np.argwhere(inner)
     row, column = places[random.integers(len(places))]
@@ -153,8 +153,8 @@ def _add_tumour(
     lesion = (distance < 1) & allowed
     around = float(np.median(signal[lesion])) if lesion.any() else 0.5
     brightness = around + random.choice([1, -1], p=[0.75, 0.25]) * random.uniform(0.12, 0.38)
-    oedema = np.clip(1.9 - distance, 0, 0.9) * (allowed & ~lesion) * random.uniform(0, 0.14)
-    signal += oedema.astype(np.float32) * np.sign(brightness - around)
+    edema = np.clip(1.9 - distance, 0, 0.9) * (allowed & ~lesion) * random.uniform(0, 0.14)
+    signal += edema.astype(np.float32) * np.sign(brightness - around)
     soft = gaussian_filter(lesion.astype(np.float32), size / 200)
     texture = brightness + 0.05 * _smooth_noise(random, size, max(1.5, radius / 4))
     if random.random() < 0.4:  # a dark, necrotic center inside an enhancing rim

@@ -39,7 +39,7 @@ class RunFile:
 
 
 def records(path: Path) -> list[Any]:
-    """Every record of a .wandb file."""
+    """Every complete record of a .wandb file."""
     content, place, whole, found = path.read_bytes(), HEADER, b"", []
     while place + 7 <= len(content):
         left = BLOCK - place % BLOCK
@@ -47,6 +47,8 @@ def records(path: Path) -> list[Any]:
             place += left
             continue
         length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        if place + 7 + length > len(content):
+            break  # its end is still being written
         whole += content[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (FULL, LAST):

@@ -84,7 +84,7 @@ def test_a_run_leaves_what_the_readme_says_and_repeats_exactly(cli, export, tmp_
         assert (tmp_path / "a" / name).is_file(), name
     assert folder_hash(export) == before
     report = json.loads((tmp_path / "a/report.json").read_text())
-    dice = report["scores"]["test"]["tumour"]["dice"]
+    dice = report["scores"]["test"]["tumor"]["dice"]
     assert first["test/dice"].dropna().iloc[0] == pytest.approx(dice["value"], abs=1e-6)
     assert dice["low"] <= dice["value"] <= dice["high"] and dice["trivial"]["all empty"] == 0.0
     assert report["data"]["cleaning"]["exact duplicate annotation: dropped"]["count"] > 0
@@ -250,7 +250,7 @@ def test_folds_make_one_out_of_fold_report(cli, export, tmp_path):
         json.loads((tmp_path / f"run/fold{k}/report.json").read_text())["data"]["splits"]
         for k in (0, 1)
     ]
-    evaluated_split = report["scores"]["out_of_fold"]["tumour"]["dice"]["n"]
+    evaluated_split = report["scores"]["out_of_fold"]["tumor"]["dice"]["n"]
     assert (
         evaluated_split
         == parts[0]["val"]["images"] + parts[1]["val"]["images"]

@@ -22,7 +22,7 @@ def test_every_slice_shows_a_head_on_a_dark_ground():
 def test_a_seed_draws_the_same_slice():
     one, two = (draw_slice(np.random.default_rng(7), 64) for _ in range(2))
     assert np.array_equal(one.image, two.image) and np.array_equal(one.mask, two.mask)
-    assert draw_slice(np.random.default_rng(7), 64, tumour=False).mask.sum() == 0
+    assert draw_slice(np.random.default_rng(7), 64, tumor=False).mask.sum() == 0
 
 
 def test_the_export_has_the_warts_of_real_ones(export):

@@ -47,7 +47,7 @@ def test_each_fold_is_a_run_of_its_own_with_the_numbers_of_its_folder(
         )
         for name in ("train/loss", "val/loss", "val/dice", "test/dice", "lr-AdamW"):
             assert run.values(name) == pytest.approx(table[name].dropna().tolist()), name
-        for name, estimate in report["scores"]["test"]["tumour"].items():
+        for name, estimate in report["scores"]["test"]["tumor"].items():
             ends = [run.summary.get(f"test/{name}{end}") for end in ("", "/low", "/high")]
             assert ends == [estimate[key] for key in ("value", "low", "high")]
         ids = evidence.read_evidence(place / "evidence" / "test.npz").ids.tolist()
