@@ -53,7 +53,8 @@ def print_table(found: dict[str, Any], page: Path) -> None:
         console.print(
             f"{len(near_duplicates)} test image{' is' if len(near_duplicates) == 1 else 's are'}"
             " nearly identical to images of train or val;"
-            f" {scored or 'no other test image is left'}",
+            f" {scored or 'no other test image is left'}; datamodule.split=group"
+            " datamodule.near_duplicates=join makes a new split that keeps such images together",
             style="yellow",
         )
     console.print(f"page: {page}", soft_wrap=True)
