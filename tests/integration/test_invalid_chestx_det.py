@@ -208,6 +208,7 @@ def test_bad_data_is_refused(name, root, refuses_spoilt):
     refuses_spoilt([*WORDS, *words], root, spoil, wrong, mend)
 
 
+@pytest.mark.slow
 def test_a_run_counts_its_warts_and_scores_each_class_and_their_mean(root, cli, tmp_path):
     before = folder_hash(root)
     code, said = cli(*WORDS, f"datamodule.root={root}")

@@ -79,6 +79,7 @@ def test_a_run_leaves_a_page_whose_numbers_follow_from_its_evidence(cli, radiogr
     assert folder_hash(radiographs) == before
 
 
+@pytest.mark.slow
 def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_another(
     cli, radiographs, tmp_path, steps
 ):

@@ -112,6 +112,7 @@ def test_other_settings_are_refused_by_name(case, cli, steps, export, started, t
     assert f"{started}/checkpoints/last.ckpt was trained with {sentence}" in said
 
 
+@pytest.mark.slow
 def test_more_epochs_are_trained_where_the_schedule_does_not_depend_on_them(
     cli, export, started, tmp_path
 ):
@@ -221,6 +222,7 @@ def test_what_does_not_fit_the_stored_state_cannot_be_applied(
     ), said
 
 
+@pytest.mark.slow
 def test_patience_of_early_stopping_is_this_runs_own(cli, export, tmp_path):
     callbacks = "callbacks=[checkpoint,early_stopping,threshold_search/segmentation,nonfinite_loss]"
     words = [*SMALL, f"datamodule.root={export}", *EPOCHS, callbacks]

@@ -184,7 +184,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGINT, ["module/scheduler=plateau"]),
+        pytest.param(signal.SIGINT, ["module/scheduler=plateau"], marks=pytest.mark.slow),
         (signal.SIGTERM, ["module/scheduler=warmup_cosine", "datamodule.num_workers=1"]),
     ],
 )

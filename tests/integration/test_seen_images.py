@@ -267,6 +267,7 @@ def test_a_checkpoint_without_a_record_is_tested_only_where_leaks_are_allowed(
     assert "unknown whether" in json.loads((tmp_path / "c/report.json").read_text())["title"]
 
 
+@pytest.mark.slow
 def test_predictions_on_training_images_are_allowed(cli, radiographs, trained, tmp_path):
     words = [
         "do=[predict]",
@@ -332,6 +333,7 @@ def test_test_and_predict_refuse_what_means_something_else(
     ), said
 
 
+@pytest.mark.slow
 def test_the_order_of_classes_must_be_that_of_the_training(cli, steps, radiographs, tmp_path):
     rows = [
         {

@@ -132,14 +132,14 @@ def test_weights_of_timm(experiment, architecture, channels, fetched):
 @pytest.mark.parametrize(
     ("encoder", "config", "channels"),
     [
-        ("timm-efficientnet-b0", HALVES, 1),
+        pytest.param("timm-efficientnet-b0", HALVES, 1, marks=pytest.mark.slow),
         ("timm-efficientnet-b0", HALVES, 3),
         ("inceptionv4", HALVES, 1),
-        ("dpn68", DPN, 1),
+        pytest.param("dpn68", DPN, 1, marks=pytest.mark.slow),
         ("dpn68", DPN, 3),
         ("resnet18", LONG | {"mean": [100.0, 116.28, 103.53]}, 1),
         ("resnet18", LONG, 3),
-        ("tu-tf_efficientnet_lite0", None, 1),
+        pytest.param("tu-tf_efficientnet_lite0", None, 1, marks=pytest.mark.slow),
         ("tu-tf_efficientnet_lite0", None, 3),
         ("tu-resnet18", None, 3),
     ],
@@ -312,7 +312,10 @@ def test_the_table_below_has_every_experiment():
     }
 
 
-@pytest.mark.parametrize(("scale", "experiment"), SCALED)
+@pytest.mark.parametrize(
+    ("scale", "experiment"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] == "full")) for case in SCALED],
+)
 def test_an_experiment_from_scratch_has_the_numbers_it_always_had(scale, experiment):
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", [f"experiment={experiment}", f"scale={scale}"])
