@@ -103,6 +103,7 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     refused(code, said, steps, "belongs to another network", "set module.net as in the run")
 
 
+@pytest.mark.slow
 def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path):
     fit(
         cli,

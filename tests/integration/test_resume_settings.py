@@ -120,6 +120,7 @@ def test_more_epochs_are_trained_where_the_schedule_does_not_depend_on_them(
     fit(cli, tmp_path / "b", export, *SAME, *lawful, f"ckpt_path={started}")
 
 
+@pytest.mark.slow
 def test_a_schedule_that_spans_the_fit_must_span_the_same_steps(cli, steps, export, tmp_path):
     words = [*SMALL, f"datamodule.root={export}", *EPOCHS, "module/scheduler=warmup_cosine"]
     code, said = cli(*words, "trainer.max_epochs=2", folder=tmp_path / "a")

@@ -223,6 +223,7 @@ def test_a_signal_in_the_middle_of_an_epoch_saves_that_step_and_goes_on_exactly_
     ] == []
 
 
+@pytest.mark.slow
 def test_init_from_takes_the_weights_alone(cli, export, tmp_path):
     fit(cli, tmp_path / "a", export, "do=[fit]", "trainer.max_epochs=1")
     table = fit(

@@ -34,6 +34,7 @@ def test_a_run_that_had_stopped_early_stays_so_when_it_is_resumed(cli, export, t
     assert trained[0] < 6 and trained[1] == trained[0]
 
 
+@pytest.mark.slow
 def test_the_loss_of_averaged_weights_is_weighed_as_that_of_the_others(cli, thorax, tmp_path):
     """An average is kept of every buffer; the weights of classes were one."""
     callbacks = (

@@ -424,6 +424,7 @@ def colored(fetched, tmp_path):
     return module, tmp_path / "dpn.ckpt"
 
 
+@pytest.mark.slow
 def test_copies_keep_the_statistics_and_a_checkpoint_does_not_hold_them(colored):
     module, path = colored
     net = module.net
