@@ -1,6 +1,7 @@
 """Module of binary or multi-label segmentation with a searched decision rule."""
 
 from collections.abc import Iterator
+from itertools import islice
 from statistics import fmean
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class SegmentationModule(EvaluatedModule):
     ) -> list[list[list[float]]]:
         """Return the measurements of the masks at the rule in force, `B x classes x columns`.
 
-        `spacing` gives that of each image.
+        As many spacings are taken from `spacing` as there are images.
         """
         masks = zip(self.rule(logits).cpu().numpy(), truth.bool().cpu().numpy(), strict=True)
         return [
@@ -126,7 +127,7 @@ class SegmentationModule(EvaluatedModule):
                 ]
                 for c in range(len(self.classes))
             ]
-            for (predicted, true), step in zip(masks, spacing, strict=False)  # fewer than all
+            for (predicted, true), step in zip(masks, islice(spacing, len(truth)), strict=True)
         ]
 
     def make_evidence(self, **parts: Any) -> SegmentationEvidence:

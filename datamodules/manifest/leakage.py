@@ -22,8 +22,11 @@ from datamodules.formats.atomic_write import atomic_write
 THUMBNAIL_SIZE = 32  # side in pixels
 MAX_HASH_DISTANCE = 12  # bits of 64 in which the perceptual hashes of a proposed pair may differ
 MIN_CORRELATION = 0.97  # smallest correlation of the thumbnails of a near duplicate
+# of standardized thumbnails, where ||a - b||^2 = 2 - 2 correlation; with room for rounding
+MAX_SQUARED_DISTANCE = 2 - 2 * MIN_CORRELATION + 1e-3
 BLOCK_ROWS, BLOCK_COLUMNS = 64, 4096  # pairs of hashes compared at once: within a core's cache
 PAIR_BLOCK = 1024  # pairs of thumbnails compared at once, so that memory stays bounded
+_buffers = threading.local()  # of each thread that compares hashes
 
 
 @dataclass(frozen=True)
@@ -194,13 +197,6 @@ class _Fingerprints:
             hashes[part] = _hash_coefficients(coefficients)
             low[part] = coefficients[:, 1:] / np.maximum(norm, 1e-6)[:, None]
         return cls(hashes, low)
-
-
-# of ||a - b||^2 = 2 - 2 correlation, with room for rounding
-MAX_SQUARED_DISTANCE = 2 - 2 * MIN_CORRELATION + 1e-3
-
-
-_buffers = threading.local()
 
 
 def _propose(
