@@ -61,6 +61,7 @@ class Manifest:
             value is class c), or None if it is unknown.
         swap_masks: True to swap foreground and background of every mask; a row without a mask stays
             without a lesion.
+        exclusive: True if each pixel belongs to at most one class, as in a label map.
         source: The file that the rows were read from, for error messages; None if there is no
             single file.
     """
@@ -71,6 +72,7 @@ class Manifest:
     phantom: bool = False
     mask_encoding: str | None = None
     swap_masks: bool = False
+    exclusive: bool = False
     source: Path | None = None
 
     def __post_init__(self) -> None:
@@ -164,6 +166,7 @@ class Manifest:
             "group_is": self.group_is,
         } | ({"phantom": True} if self.phantom else {})
         head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
+        head |= {"exclusive": True} if self.exclusive else {}
         if path.suffix == ".json":
             path.write_text(
                 json.dumps(
@@ -228,6 +231,7 @@ def read_manifest(path: Path) -> Manifest:
         head["group_is"],
         head["phantom"],
         head.get("mask_encoding"),
+        exclusive=head.get("exclusive", False),
         source=path,
     )
 
