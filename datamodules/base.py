@@ -2,7 +2,7 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch.utils.data import DataLoader
 
 from datamodules.arguments import (
+    AllowedValues,
     Channels,
     FilePath,
     NonNegativeInt,
@@ -27,12 +28,19 @@ from datamodules.arguments import (
 from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
 from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.mask_images import parse_value
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
 from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
-from datamodules.manifest.manifest import SPLITS, Manifest, present_classes, spacing_matrix
+from datamodules.manifest.manifest import (
+    SPLITS,
+    Manifest,
+    present_classes,
+    spacing_matrix,
+    with_mask_reading,
+)
 from datamodules.manifest.splitting import assign_fold, assign_split
 from datamodules.manifest.validation import (
     CleaningReport,
@@ -51,6 +59,11 @@ from datamodules.sampling.epoch_sampler import (
 from datamodules.sampling.hard_example_scores import attach_scores
 from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
 
+MaskValue = Annotated[
+    int | str,
+    AfterValidator(parse_value),
+    AllowedValues('a whole number, or a color such as "#ff0000"'),
+]
 NumWorkers = int | Literal["auto"]
 
 
@@ -362,6 +375,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         num_workers: Number of loader processes; `auto` chooses it by the number of cores.
         inverted_masks: `refuse` masks that cover most pixels of most images, `invert` to swap
             foreground and background of every mask, or `keep` them as they are.
+        mask_values: Class, or list of classes, of each value of the mask images: a number, or a
+            color as `#rrggbb`; None if the values decide. The name `background` is no class.
+        ignore_value: Value or color of mask pixels that neither train nor score; None for none.
         phantom: Function that first writes a synthetic data set to `root`; None for real data.
     """
 
@@ -392,6 +408,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         ] = ("test",),
         num_workers: NonNegativeInt | Literal["auto"] = "auto",
         inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
+        mask_values: Mapping[MaskValue, str | Sequence[str]] | None = None,
+        ignore_value: MaskValue | None = None,
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -413,6 +431,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.predict_splits = tuple(name for name in SPLITS if name in predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
         self.inverted_masks = inverted_masks
+        self.mask_values, self.ignore_value = mask_values, ignore_value
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # leaks of the data set's own split
@@ -432,8 +451,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         """Return the manifest: one row per image under `self.root`."""
 
     def read_manifest(self) -> Manifest:
-        """Return `manifest()`, set to swap its masks if `inverted_masks` is `invert`."""
-        return replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
+        """Return `manifest()` with the meaning of its mask images, by the keys of this class."""
+        manifest = replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
+        return with_mask_reading(manifest, self.mask_values, self.ignore_value, self.cache_dir)
 
     @cached_property
     def table(self) -> Manifest:

@@ -120,7 +120,7 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
 
     A file is identified by its path, size and modification time.
     """
-    how_masks_are_read = f"{manifest.mask_encoding} {manifest.swap_masks}"
+    how_masks_are_read = f"{manifest.mask_reading} {manifest.swap_masks}"
     digest = hashlib.sha256(
         f"{CACHE_VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
     )
@@ -181,7 +181,7 @@ def _fill_cache(
         data = paths[row].read_bytes()
         pixels = load_view(manifest, row, read_image(paths[row], channels, data))
         height, width = pixels.shape[:2]
-        rles, soft[row] = manifest.mask(row) if classes else RowMask([])
+        rles, soft[row], _ = manifest.mask(row) if classes else RowMask([])
         check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images[row] = box.image(pixels)
@@ -223,8 +223,8 @@ def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
     path = manifest.rows["true_mask"].iat[row]
     if not isinstance(path, str):
         return -1, False
-    mask, soft = manifest.read_mask(path)
-    return int(mask.sum()), soft
+    true = manifest.read_true_mask(path)
+    return int(true.mask.sum()), true.soft
 
 
 def _check_disk_space(folder: Path, needed: int) -> None:

@@ -153,7 +153,7 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
         wrong += _check_crop(manifest, entry, pixels)
     if (
         isinstance(entry.get("true_mask"), str)
-        and (true := _read_file(entry["true_mask"], "true mask", wrong, manifest.read_mask))
+        and (true := _read_file(entry["true_mask"], "true mask", wrong, manifest.read_true_mask))
         is not None
     ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
@@ -182,14 +182,9 @@ def _check_mask(
 ) -> np.ndarray | None:
     """Return a row's mask as in training, or None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read_file(
-            entry["mask"],
-            "mask",
-            found.problems,
-            partial(manifest.read_mask, classes=len(manifest.classes)),
-        )
-        mask, found.soft = (None, False) if read is None else read
-        return mask
+        read = _read_file(entry["mask"], "mask", found.problems, manifest.read_mask)
+        found.soft = read is not None and read.soft
+        return None if read is None else read.mask
     try:
         rles = manifest.rles(row)
         size = next((rle["size"] for rle in rles if rle), None)
@@ -206,9 +201,7 @@ def _check_crop(
 ) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    read = _read_file(
-        file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes))
-    )
+    read = _read_file(file, "cropped mask", wrong, manifest.read_mask)
     yield from wrong
     if read is not None and pixels is not None:
         size = (square[2], square[2]) if isinstance(square, list | tuple) else pixels.shape[:2]
