@@ -19,6 +19,7 @@ from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from engine import resume
+from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.pretrained_weights import drop_replaced_weights
@@ -46,7 +47,7 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.training_record import check_same_task
+from lightning_modules.training_record import RECORD_KEY, check_same_task
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
@@ -259,10 +260,11 @@ def _run_experiment(
     callbacks = build_callbacks(cfg)  # they refuse impossible settings before any image is read
     check_stages(cfg, callbacks)
     loggers = [instantiate_config(part) for part in cfg.logger.values()]
-    data = instantiate_config(cfg.datamodule)
     evaluated_checkpoint = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(
         cfg, "init_from"
     )
+    set_known_classes(cfg, _class_record(cfg, evaluated_checkpoint))
+    data = instantiate_config(cfg.datamodule)
     if evaluated_checkpoint and "fit" not in cfg.do:
         data.size_is_given = image_size_is_given(data, evaluated_checkpoint)
         checkpoint_io.adopt_image_size(
@@ -270,6 +272,7 @@ def _run_experiment(
         )  # no image is cached smaller than the network's input
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
+    set_classes_from_data(cfg, data.table)
     records = earlier_records(cfg, ensemble)
     note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
@@ -299,6 +302,13 @@ def _run_experiment(
         close_loggers(
             loggers, code, trainer
         )  # otherwise the next fit would write into the same W&B run
+
+
+def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | None:
+    """Return the training record of the checkpoint whose classes the run has; None in a fit."""
+    if checkpoint is None or "fit" in cfg.do:
+        return None
+    return checkpoint_io.read_metadata(checkpoint).get(RECORD_KEY)
 
 
 def build_module(

@@ -22,6 +22,7 @@ from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
 from engine.composition import compose_run, composed_run, remove_foreign_keys
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
+from engine.data_classes import refuse_open_classes, set_known_classes
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
@@ -132,6 +133,7 @@ def _check_data_root(cfg: DictConfig) -> None:
 
 
 def _run_doctor(cfg: DictConfig) -> None:
+    refuse_open_classes(cfg)
     from engine.doctor.doctor import run_doctor
 
     run_doctor(cfg, Path(cfg.paths.run))
@@ -218,6 +220,7 @@ def _run_data_task(cfg: DictConfig) -> None:
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
     prepare_process(cfg)
+    set_known_classes(cfg)
     save_config(cfg)
     data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)

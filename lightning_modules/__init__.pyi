@@ -5,6 +5,7 @@ from .instantiation import instantiate_config
 from .losses import (
     BCELoss,
     ClassBalancedBCELoss,
+    CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
     LovaszHingeLoss,
@@ -19,6 +20,7 @@ __all__ = [
     "BCELoss",
     "ClassBalancedBCELoss",
     "ClassificationModule",
+    "CrossEntropyLoss",
     "DiceLoss",
     "Ensemble",
     "EvaluatedModule",

@@ -118,6 +118,26 @@ class MulticlassFocalLoss(nn.Module):
         )  # autocast would round a product with @
 
 
+@validated
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy of labels: softmax over exclusive classes, else the mean over sigmoids.
+
+    Args:
+        exclusive: True if exactly one class holds in each image.
+    """
+
+    def __init__(self, exclusive: bool = False) -> None:
+        super().__init__()
+        self.exclusive = exclusive
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss `B` from logits and 0/1 target `B x C`."""
+        logits, target = logits.float(), target.float()
+        if self.exclusive:
+            return -(logits.log_softmax(1) * target).sum(1)
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+
+
 ClassWeightPair = Annotated[
     Sequence[NonNegativeFloat], Field(min_length=2, max_length=2)
 ]  # of pixels outside and inside

@@ -1,0 +1,73 @@
+"""Classes that an experiment takes from its data: `${data:classes}` in the configuration.
+
+`experiment=segmentation` knows neither the names nor the number of the classes before it has read
+the data, so its files hold `module.classes: ${data:classes}`, `module.exclusive: ${data:exclusive}`
+and `module.net.classes: ${data:channels}`. They are replaced here, before a network is built.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.errors import UserError
+
+FROM_DATA = "${data:"
+EXCLUSIVE_KEYS = ("module.exclusive",)
+CHANNEL_KEYS = ("module.net.classes", "module.net.net.classes")
+
+
+def set_known_classes(cfg: DictConfig, record: Mapping[str, Any] | None = None) -> None:
+    """Set the classes as far as they are known before the data is read.
+
+    Args:
+        cfg: Configuration of a run; changed in place. Unknown classes become null.
+        record: Training record of the checkpoint that is evaluated, which knows its classes.
+    """
+    if _is_open(cfg, "module.classes"):
+        OmegaConf.update(cfg, "module.classes", list(record["classes"]) if record else None)
+    if record is not None:
+        _set_rest(cfg, bool(record.get("exclusive", False)))
+
+
+def set_classes_from_data(cfg: DictConfig, table: Any) -> None:
+    """Set the classes that are still unknown to those of the data.
+
+    Args:
+        cfg: Configuration of a run; changed in place.
+        table: Checked manifest of the data.
+    """
+    if cfg.module.classes is None:
+        OmegaConf.update(cfg, "module.classes", list(table.classes))
+    _set_rest(cfg, bool(table.exclusive))
+
+
+def _set_rest(cfg: DictConfig, exclusive: bool) -> None:
+    for key in EXCLUSIVE_KEYS:
+        if _is_open(cfg, key):
+            OmegaConf.update(cfg, key, exclusive)
+    for key in CHANNEL_KEYS:
+        if _is_open(cfg, key):
+            OmegaConf.update(cfg, key, len(cfg.module.classes))
+
+
+def _is_open(cfg: DictConfig, key: str) -> bool:
+    """Return True if a key is taken from the data."""
+    parent, _, name = key.rpartition(".")
+    place = OmegaConf.select(cfg, parent)
+    if not OmegaConf.is_dict(place) or not OmegaConf.is_interpolation(place, name):
+        return False
+    return str(OmegaConf.to_container(place, resolve=False)[name]).startswith(FROM_DATA)  # type: ignore[index]
+
+
+def refuse_open_classes(cfg: DictConfig) -> None:
+    """Refuse a step that needs a network of known classes, without data to take them from.
+
+    Raises:
+        UserError: The classes are taken from the data.
+    """
+    if _is_open(cfg, "module.classes"):
+        raise UserError(
+            "module.classes is taken from the data, which this step does not read; set"
+            " module.classes=[...]"
+        )
