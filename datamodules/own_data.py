@@ -11,10 +11,11 @@ from typing import Any, Literal
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from datamodules.arguments import AllowedValues, ArgumentError, Names, validated
+from datamodules.arguments import ArgumentError, Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
+from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -122,7 +123,7 @@ class OwnDataModule(ManifestDataModule):
                 " datamodule.unannotated=drop to leave them out, or negative if they show no lesion"
             )
         what = {
-            "drop": "image without annotation: left out (datamodule.unannotated=negative uses them)",
+            "drop": "image without annotation: left out (datamodule.unannotated=negative uses it)",
             "negative": "image without annotation: used as an image without a lesion",
         }
         for record in without:
@@ -151,6 +152,7 @@ class OwnDataModule(ManifestDataModule):
 
     def _rows(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
         ids = unique_ids([record.image for record in records])
+        sizes_known = any(record.size for record in records)
         rows = []
         for id, record in zip(ids, records, strict=True):
             row: dict[str, Any] = {
@@ -160,8 +162,9 @@ class OwnDataModule(ManifestDataModule):
             }
             if record.split is not None:
                 row["split"] = record.split
-            if record.size is not None:
-                row["height"], row["width"] = record.size
+            if sizes_known:
+                size = record.size or read_image_size(self.tree.path(record.image))
+                row["height"], row["width"] = size
             rows.append(row)
         return rows
 

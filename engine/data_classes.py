@@ -57,7 +57,8 @@ def _is_open(cfg: DictConfig, key: str) -> bool:
     place = OmegaConf.select(cfg, parent)
     if not OmegaConf.is_dict(place) or not OmegaConf.is_interpolation(place, name):
         return False
-    return str(OmegaConf.to_container(place, resolve=False)[name]).startswith(FROM_DATA)  # type: ignore[index]
+    written: Any = OmegaConf.to_container(place, resolve=False)
+    return str(written[name]).startswith(FROM_DATA)
 
 
 def refuse_open_classes(cfg: DictConfig) -> None:

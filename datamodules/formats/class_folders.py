@@ -14,8 +14,8 @@ from datamodules.formats.layout import (
     LayoutOptions,
     folder_of,
     list_files,
+    says_only,
     split_of,
-    words,
 )
 from datamodules.formats.mask_folders import image_places, is_mask_beside
 
@@ -59,19 +59,21 @@ def _images(tree: FolderTree) -> list[str]:
 
 
 def _class_of_each(tree: FolderTree) -> dict[str, str]:
-    """Return the class of each image: the first folder that names no split and no images.
+    """Return the class of each image: the only folder that names no split and no images.
 
-    Empty if images lie at different depths below it.
+    Empty if some image lies in no such folder, or in several.
     """
     found, depths = {}, set()
     for file in _images(tree):
         named = [
-            part for part in PurePosixPath(folder_of(file)).parts if not words(part) & NOT_CLASSES
+            part
+            for part in PurePosixPath(folder_of(file)).parts
+            if not says_only(part, NOT_CLASSES)
         ]
         if named:
             found[file] = named[0]
         depths.add(len(named))
-    return found if len(depths) == 1 else {}
+    return found if depths == {1} else {}
 
 
 def _check_one_class_per_name(tree: FolderTree, records: list[ImageRecord]) -> None:

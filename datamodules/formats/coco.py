@@ -16,11 +16,9 @@ from datamodules.formats.layout import (
     LayoutContent,
     LayoutOptions,
     Outline,
-    folder_of,
     list_files,
     split_of,
     suffix,
-    words,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
 from datamodules.formats.rle import Rle, validate_rle
@@ -150,8 +148,8 @@ def _to_pixels(path: Path, content: dict[str, Any], normalized: bool) -> None:
     if suspicious:
         raise ContentError(
             f"{path}: the coordinates of {len(suspicious)} of {len(content['annotations'])}"
-            f" annotations (ids {list_files(map(str, suspicious))}) look normalized, they are all from 0 to"
-            f" 1; {NORMALIZED_HINT}"
+            f" annotations (ids {list_files(map(str, suspicious))}) look normalized, they are all"
+            f" from 0 to 1; {NORMALIZED_HINT}"
         )
 
 
@@ -334,8 +332,7 @@ def original_name(file_name: str) -> str | None:
 
 def _split_of_name(file: str) -> str | None:
     """Return the split in the name of a file such as `instances_val2017.json`."""
-    found = split_of(f"{PurePosixPath(file).stem}/x")
-    return found if found and words(PurePosixPath(file).stem) else None
+    return split_of(f"{PurePosixPath(file).stem}/x")
 
 
 def _coco_files(tree: FolderTree) -> list[str]:

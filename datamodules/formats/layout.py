@@ -31,8 +31,14 @@ IMAGE_WORDS = {
 }
 MASK_WORDS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth"),
+    "ground",
     *("truth", "seg", "segs", "segmentation", "segmentations", "target", "targets"),
 }
+FORMAT_WORDS = {"png", "jpg", "jpeg", "jpegs", "tif", "tiff", "dicom", "dcm", "nii", "nifti"}
+# folders that name a split have no other words: `train_images`, not `patient_train_7`
+SPLIT_NAMES = (
+    set().union(*SPLIT_WORDS.values()) | IMAGE_WORDS | MASK_WORDS | FORMAT_WORDS | {"instances"}
+)
 JUNK_NAMES = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 MAX_LISTED = 5  # file names that a message lists
 
@@ -64,6 +70,7 @@ class ImageRecord:
         group: Name shared by images of one patient or volume; None if unknown.
         outlines: Annotated objects.
         masks: Mask images, relative to the root; they are joined.
+        channels: Further files of the same size that are the other channels of the image.
         label: Name of the image's class, or the list of its findings.
         size: Height and width in pixels as the annotation states them; None if it does not.
         annotated: False if nothing says whether the image shows a class.
@@ -74,6 +81,7 @@ class ImageRecord:
     group: str | None = None
     outlines: list[Outline] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
     label: str | list[str] | None = None
     size: tuple[int, int] | None = None
     annotated: bool = True
@@ -119,11 +127,13 @@ class Layout(ABC):
         name: Value of `datamodule.layout`.
         task: What it gives: `masks` or `labels`.
         looks_for: What the folder must hold, for the message if no layout matches.
+        specializes: Names of more general layouts that match too, and are then not meant.
     """
 
     name: ClassVar[str]
     task: ClassVar[Task]
     looks_for: ClassVar[str]
+    specializes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def match(self, tree: "FolderTree") -> str | None:
@@ -206,6 +216,42 @@ class FolderTree:
             )
         return found[0] if found else None
 
+    def locate_image_stem(self, name: str, base: str = "") -> str | None:
+        """Find the image of a name without suffix, or of another suffix; numbers may lack zeros.
+
+        Raises:
+            ManifestError: Several images have the name.
+        """
+        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        for wanted in (parts[-1], re.sub(r"\.[A-Za-z]{2,4}$", "", parts[-1])):
+            found = self._images_by_stem.get(_key(wanted)) or []
+            if not found and wanted.isdecimal():
+                found = self._images_by_number.get(int(wanted), [])
+            inside = [file for file in found if base and file.startswith(f"{base}/")]
+            if len(inside or found) > 1:
+                listed = " or ".join((inside or found)[:3])
+                raise ManifestError(f"{self.root}: '{name}' may be {listed}; write its folder too")
+            if found:
+                return (inside or found)[0]
+        return None
+
+    @cached_property
+    def _images_by_stem(self) -> dict[str, list[str]]:
+        index: dict[str, list[str]] = defaultdict(list)
+        for file in self.images:
+            index[stem(file)].append(file)
+        return index
+
+    @cached_property
+    def _images_by_number(self) -> dict[int, list[str]]:
+        index: dict[int, list[str]] = defaultdict(list)
+        for file in self.images:
+            if stem(file).isdecimal():
+                index[int(stem(file))].append(file)
+        return index
+
 
 def is_junk(name: str) -> bool:
     """Return True for files and folders that operating systems and editors leave behind."""
@@ -233,7 +279,13 @@ def folder_of(file: str) -> str:
 def words(name: str) -> set[str]:
     """Return the lower-case words of a folder's name: `imagesTr` has `images` and `tr`."""
     found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
-    return {word.lower() for word in found} | {name.lower()}
+    return {word.lower() for word in found}
+
+
+def says_only(name: str, vocabulary: set[str]) -> bool:
+    """Return True if all words of a folder's name are in a vocabulary, numbers left aside."""
+    found = {word for word in words(name) if not word.isdecimal()}
+    return bool(found) and found <= vocabulary
 
 
 def split_of(file: str) -> str | None:
@@ -242,15 +294,15 @@ def split_of(file: str) -> str | None:
         split
         for folder in PurePosixPath(file).parts[:-1]
         for split, names in SPLIT_WORDS.items()
-        if words(folder) & names
+        if words(folder) & names and says_only(folder, SPLIT_NAMES)
     }
     return found.pop() if len(found) == 1 else None
 
 
 def without_splits(folder: str) -> tuple[str, ...]:
     """Return the parts of a folder's path that name neither a split, nor images, nor masks."""
-    known = set().union(*SPLIT_WORDS.values()) | IMAGE_WORDS | MASK_WORDS
-    return tuple(part for part in PurePosixPath(folder).parts if not words(part) & known)
+    known = set().union(*SPLIT_WORDS.values()) | IMAGE_WORDS | MASK_WORDS | FORMAT_WORDS
+    return tuple(part for part in PurePosixPath(folder).parts if not says_only(part, known))
 
 
 def complete_splits(records: Sequence[ImageRecord]) -> str | None:

@@ -49,8 +49,9 @@ class ImageMaskFolders(Layout):
         images, masks = _split_by_folder(tree)
         if not images or not masks:
             return None
-        folders = sorted({folder_of(file) for file in images}), sorted(
-            {folder_of(file) for file in masks}
+        folders = (
+            sorted({folder_of(file) for file in images}),
+            sorted({folder_of(file) for file in masks}),
         )
         return (
             f"{list_files(f'{name}/' for name in folders[0])} with {len(images)} images, and"
@@ -123,9 +124,7 @@ def pair_masks(tree: FolderTree, images: list[str], masks: list[str]) -> LayoutC
     ]
     counted = [("mask without an image of its name: left out", file) for file in leftovers]
     counted += [
-        ("several masks of one image: joined", image)
-        for image, of in found.items()
-        if len(of) > 1
+        ("several masks of one image: joined", image) for image, of in found.items() if len(of) > 1
     ]
     return LayoutContent(records, counted=counted)
 
@@ -228,6 +227,6 @@ def _place(file: str) -> tuple[str, str]:
 
 
 def _base(mask: str) -> tuple[str, str] | None:
-    """Return folder and stem of the image that a mask's name points to; None if it has no ending."""
+    """Return folder and stem of the image that a mask's name points to; None if to none."""
     end = MASK_END.match(stem(mask))
     return None if end is None else (folder_of(mask), end["stem"])

@@ -318,6 +318,9 @@ def _named_reading(
         for value, of in names_of.items()
     }
     by_color = any(isinstance(value, str) for value in names_of)
+    for value in [value for value in channels if isinstance(value, str)]:
+        if len({value[1:3], value[3:5], value[5:]}) == 1:  # a gray, which is stored as one number
+            channels.setdefault(int(value[1:3], 16), channels[value])
     if not (by_color and BACKGROUND in names):  # else another color than black is the background
         channels.setdefault(0, ())
         channels.setdefault(BLACK, ())

@@ -6,14 +6,29 @@ from typing import NamedTuple
 from datamodules.errors import ManifestError
 from datamodules.formats.class_folders import ClassFolders
 from datamodules.formats.coco import CocoLayout
+from datamodules.formats.cvat import CvatLayout
+from datamodules.formats.label_studio import LabelStudioLayout
+from datamodules.formats.labelme import LabelMeLayout
 from datamodules.formats.layout import FolderTree, Layout, Task, list_files
 from datamodules.formats.mask_folders import ImageMaskFolders, ImageMaskPairs
+from datamodules.formats.nnunet import NnUnetLayout
+from datamodules.formats.tables import LabelTable, MaskTable
+from datamodules.formats.voc import VocLayout
+from datamodules.formats.yolo import YoloLayout
 
 LAYOUTS: tuple[Layout, ...] = (
-    CocoLayout(),
     ImageMaskFolders(),
     ImageMaskPairs(),
+    NnUnetLayout(),
+    CocoLayout(),
+    VocLayout(),
+    YoloLayout(),
+    LabelMeLayout(),
+    CvatLayout(),
+    LabelStudioLayout(),
+    MaskTable(),
     ClassFolders(),
+    LabelTable(),
 )
 LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
 
@@ -30,7 +45,9 @@ def matching_layouts(tree: FolderTree, task: Task) -> list[LayoutMatch]:
     found = [
         (layout, layout.match(tree)) for layout in LAYOUTS if layout.task == task and tree.files
     ]
-    return [LayoutMatch(layout, reason) for layout, reason in found if reason]
+    matched = [LayoutMatch(layout, reason) for layout, reason in found if reason]
+    general = {name for match in matched for name in match.layout.specializes}
+    return [match for match in matched if match.layout.name not in general]
 
 
 def find_layout(tree: FolderTree, task: Task, name: str = "auto") -> LayoutMatch:
@@ -74,8 +91,8 @@ def find_layout(tree: FolderTree, task: Task, name: str = "auto") -> LayoutMatch
         f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS if layout.task == task
     )
     raise ManifestError(
-        f"{tree.root} has no layout that is known for {task}: it holds {describe_files(tree)}{hint}."
-        f" Looked for {looked}. Rename the folders, or write a table and set datamodule=table"
+        f"{tree.root} has no layout that is known for {task}: it holds {describe_files(tree)}"
+        f"{hint}. Looked for {looked}. Rename the folders, or write a table (docs/data.md)"
     )
 
 
