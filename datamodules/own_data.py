@@ -94,7 +94,7 @@ class OwnDataModule(ManifestDataModule):
     @cached_property
     def match(self) -> LayoutMatch:
         """The layout that the folder has, and why."""
-        return find_layout(self.tree, self.task, self.layout)
+        return find_layout(self.tree, self.task, self.layout, self.options)
 
     def manifest(self) -> Manifest:
         """Return one row per image; `self.cleaning` lists what was repaired or left out."""

@@ -29,7 +29,7 @@ class ClassFolders(Layout):
     task = "labels"
     looks_for = "two or more folders of images that are named by the classes"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize two or more class folders, all at one depth."""
         found = _class_of_each(tree)
         classes = sorted(set(found.values()))

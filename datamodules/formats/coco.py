@@ -250,7 +250,7 @@ class CocoLayout(Layout):
         " instances_*.json, result.json)"
     )
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with the three sections of COCO."""
         files = _coco_files(tree)
         return f"{list_files(files)}" if files else None

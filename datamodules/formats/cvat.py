@@ -38,7 +38,7 @@ class CvatLayout(Layout):
     task = "masks"
     looks_for = "annotations.xml with <annotations> and <image> (CVAT for images)"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize XML files whose root is <annotations>."""
         files = _cvat_files(tree)
         return list_files(files) if files else None

@@ -45,7 +45,7 @@ class LabelStudioLayout(Layout):
     task = "masks"
     looks_for = "a JSON list of tasks with data and annotations (Label Studio)"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with a list of tasks."""
         files = [file for file in _task_files(tree) if _has_type(tree.path(file), LABEL_KEYS)]
         return list_files(files) if files else None

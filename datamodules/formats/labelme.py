@@ -39,7 +39,7 @@ class LabelMeLayout(Layout):
     task = "masks"
     looks_for = "a JSON with 'shapes' and 'imagePath' beside each image (LabelMe)"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with shapes and an image's name."""
         files = _labelme_files(tree)
         first = next(iter(files), None)

@@ -136,7 +136,7 @@ class Layout(ABC):
     specializes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def match(self, tree: "FolderTree") -> str | None:
+    def match(self, tree: "FolderTree", options: LayoutOptions) -> str | None:
         """Return what was recognized, such as `images/ and masks/ hold 12 pairs`; None if not."""
 
     @abstractmethod

@@ -44,7 +44,7 @@ class ImageMaskFolders(Layout):
     task = "masks"
     looks_for = "a folder of images (images, imgs, ...) and one of masks (masks, labels, ...)"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize folders whose names say images and masks."""
         images, masks = _split_by_folder(tree)
         if not images or not masks:
@@ -71,7 +71,7 @@ class ImageMaskPairs(Layout):
     task = "masks"
     looks_for = "pairs such as a.png with a_mask.png, a_seg.png or a@.png in one folder"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize pairs if they make up most of the images."""
         if _split_by_folder(tree)[1]:
             return None

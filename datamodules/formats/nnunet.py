@@ -35,7 +35,7 @@ class NnUnetLayout(Layout):
     looks_for = "imagesTr/, labelsTr/ and dataset.json (nnU-Net raw)"
     specializes = ("image_mask_folders", "volumes")
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize dataset.json beside imagesTr/ and labelsTr/."""
         folders = {folder_of(file) for file in tree.files}
         if DATASET_FILE not in tree.files or not {"imagesTr", "labelsTr"} <= folders:

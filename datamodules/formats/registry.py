@@ -9,7 +9,7 @@ from datamodules.formats.coco import CocoLayout
 from datamodules.formats.cvat import CvatLayout
 from datamodules.formats.label_studio import LabelStudioLayout
 from datamodules.formats.labelme import LabelMeLayout
-from datamodules.formats.layout import FolderTree, Layout, Task, list_files
+from datamodules.formats.layout import FolderTree, Layout, LayoutOptions, Task, list_files
 from datamodules.formats.mask_folders import ImageMaskFolders, ImageMaskPairs
 from datamodules.formats.nnunet import NnUnetLayout
 from datamodules.formats.tables import LabelTable, MaskTable
@@ -40,28 +40,33 @@ class LayoutMatch(NamedTuple):
     reason: str
 
 
-def matching_layouts(tree: FolderTree, task: Task) -> list[LayoutMatch]:
+def matching_layouts(tree: FolderTree, task: Task, options: LayoutOptions) -> list[LayoutMatch]:
     """Return every layout of a task that the folder has, with the reason."""
     found = [
-        (layout, layout.match(tree)) for layout in LAYOUTS if layout.task == task and tree.files
+        (layout, layout.match(tree, options))
+        for layout in LAYOUTS
+        if layout.task == task and tree.files
     ]
     matched = [LayoutMatch(layout, reason) for layout, reason in found if reason]
     general = {name for match in matched for name in match.layout.specializes}
     return [match for match in matched if match.layout.name not in general]
 
 
-def find_layout(tree: FolderTree, task: Task, name: str = "auto") -> LayoutMatch:
+def find_layout(
+    tree: FolderTree, task: Task, name: str = "auto", options: LayoutOptions | None = None
+) -> LayoutMatch:
     """Return the layout of a folder.
 
     Args:
         tree: Files of the folder.
         task: `masks` for a segmentation, `labels` for a classification.
         name: Name of a layout; `auto` takes the only one that matches.
+        options: What the user says about the folder.
 
     Raises:
         ManifestError: No layout matches, or several do; or the named one does not.
     """
-    matches = matching_layouts(tree, task)
+    matches = matching_layouts(tree, task, options or LayoutOptions())
     if name != "auto":
         for match in matches:
             if match.layout.name == name:
@@ -81,7 +86,7 @@ def find_layout(tree: FolderTree, task: Task, name: str = "auto") -> LayoutMatch
         return matches[0]
     other: Task = "labels" if task == "masks" else "masks"
     experiment = "segmentation" if other == "masks" else "classification"
-    fits = matching_layouts(tree, other)
+    fits = matching_layouts(tree, other, options or LayoutOptions())
     hint = (
         f"; it fits experiment={experiment} ({fits[0].layout.name}: {fits[0].reason})"
         if fits

@@ -49,7 +49,7 @@ class TableLayout(Layout):
 
     needs: str
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize tables with a column of images that exist, and one of masks or labels."""
         found = []
         for file in _table_files(tree):
@@ -57,7 +57,10 @@ class TableLayout(Layout):
                 table = read_table(tree.path(file))
             except ManifestError:
                 continue
-            columns = find_columns(table, {})
+            try:
+                columns = find_columns(table, options.columns)
+            except ManifestError:  # another table than the one whose columns are named
+                continue
             if "image" not in columns or not self._has_truth(table, columns):
                 continue
             if any(_find_image(tree, file, name) for name in table[columns["image"]].head(20)):
@@ -81,6 +84,8 @@ class TableLayout(Layout):
             if file not in tree.files:
                 raise ManifestError(f"datamodule.table={file} does not exist below {tree.root}")
             table = read_table(tree.path(file))
+            if len(files) > 1 and not set(options.columns.values()) <= set(table.columns):
+                continue
             columns = find_columns(table, options.columns)
             if "image" in columns and (self._has_truth(table, columns)):
                 matching.append((file, table, columns))

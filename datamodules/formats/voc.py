@@ -167,7 +167,7 @@ class VocLayout(Layout):
     looks_for = "JPEGImages/ with SegmentationClass/ or Annotations/ (Pascal VOC)"
     specializes = ("image_mask_folders",)
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize the folders of VOC, at the top or below one folder."""
         images, masks, boxes = _voc_files(tree)
         if not images or not (masks or boxes):

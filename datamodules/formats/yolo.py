@@ -30,7 +30,7 @@ class YoloLayout(Layout):
     task = "masks"
     looks_for = "images/ and labels/ with one .txt per image, and data.yaml (YOLO-seg)"
 
-    def match(self, tree: FolderTree) -> str | None:
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize text files in `labels/` that have the names of images in `images/`."""
         pairs = _label_files(tree)
         found = sum(label is not None for label in pairs.values())

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -228,9 +229,7 @@ def voc(root: Path, items: list[Drawn], names: list[str]) -> None:
         listed = "\n".join(item.name for item in items if item.split == split)
         (root / f"ImageSets/Segmentation/{split}.txt").write_text(listed + "\n")
     lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
-    lines += [
-        f"{name}:{','.join(map(str, colors[k]))}::" for k, name in enumerate(names, start=1)
-    ]
+    lines += [f"{name}:{','.join(map(str, colors[k]))}::" for k, name in enumerate(names, start=1)]
     (root / "labelmap.txt").write_text("\n".join(lines))
 
 
@@ -289,7 +288,9 @@ def labelme(root: Path, items: list[Drawn], names: list[str]) -> None:
 
 def cvat(root: Path, items: list[Drawn], names: list[str]) -> None:
     labels = "".join(f"<label><name>{name}</name></label>" for name in names)
-    lines = [f"<annotations><version>1.1</version><meta><job><labels>{labels}</labels></job></meta>"]
+    lines = [
+        f"<annotations><version>1.1</version><meta><job><labels>{labels}</labels></job></meta>"
+    ]
     for n, item in enumerate(items):
         save(root / "images" / f"{item.name}.png", item.image)
         height, width = item.labels.shape
@@ -330,7 +331,7 @@ def encode_brush(mask: np.ndarray) -> list[int]:
     for size in (3, 4, 8, 16):
         put(size - 1, 4)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1, [len(values)]])
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         put(1, 1)
         put(3, 2)
         put(int(end - start) - 1, 16)
