@@ -450,6 +450,11 @@ class ManifestDataModule(ServingDataModule, ABC):
     def manifest(self) -> Manifest:
         """Return the manifest: one row per image under `self.root`."""
 
+    def describe_reading(self) -> dict[str, str]:
+        """Return how the files were read, heading -> sentence."""
+        reading = self.table.mask_reading
+        return {} if reading is None else {"mask values": reading.describe()}
+
     def read_manifest(self) -> Manifest:
         """Return `manifest()` with the meaning of its mask images, by the keys of this class."""
         manifest = replace(self.manifest(), swap_masks=self.inverted_masks == "invert")

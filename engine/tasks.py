@@ -206,9 +206,10 @@ def _run_data_task(cfg: DictConfig) -> None:
     _check_data_root(cfg)
     from datamodules.preparation.crop import crop_dataset
     from datamodules.preparation.export import META_FILE, export_dataset
-    from datamodules.preparation.validate import validate_dataset
+    from datamodules.preparation.inspect import check_dataset
     from engine.runner import prepare_process, save_config
     from lightning_modules.instantiation import instantiate_config
+    from reporting.data_page import inspect_dataset
 
     # probabilities are written if known; only training needs them
     if is_latest(cfg.datamodule.cls_prob):
@@ -224,8 +225,10 @@ def _run_data_task(cfg: DictConfig) -> None:
     save_config(cfg)
     data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
-    if step == "validate":
-        validate_dataset(data)
+    if step == "inspect":
+        check_dataset(data)
+        page = inspect_dataset(data, Path(cfg.paths.run))
+        print(f"pictures: {page}")
         return
     written = (
         export_dataset(data, folder, cfg.preparation.size)
@@ -376,7 +379,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
 
 STANDALONE_TASKS = {
     "compare": _compare_runs,
-    "validate": _run_data_task,
+    "inspect": _run_data_task,
     "export": _run_data_task,
     "crop": _run_data_task,
     "doctor": _run_doctor,

@@ -165,7 +165,7 @@ def test_columns_of_any_name_and_names_of_any_form(tmp_path):
     lines = ["bild,befund"]
     lines += [f"{forms[n % 5].format(n)},{'ab'[n % 2]}" for n in range(30)]
     (root / "table.csv").write_text("\n".join(lines))
-    with pytest.raises(ManifestError, match="holds 31 files .* Looked for .*label_table"):
+    with pytest.raises(ManifestError, match=r"holds 31 files .* Looked for .*label_table"):
         _ = labels(root).table
     data = labels(root, layout="label_table", columns={"image": "bild", "label": "befund"})
     assert len(data.table) == 30 and data.table.rows["label"].tolist() == [n % 2 for n in range(30)]
@@ -212,7 +212,7 @@ REFUSED = {
             image_mask_folders(root, draw(), NAMES),
             labelme(root / "images", draw(), NAMES),
         ),
-        "may be read in several ways: image_mask_folders .* labelme .*; choose one with datamodule.layout=",
+        "may be read in several ways: image_mask_folders .* labelme .*; choose one with",
     ),
     "names that do not match": (
         lambda root: images(

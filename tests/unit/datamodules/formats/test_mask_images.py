@@ -16,7 +16,7 @@ from datamodules.formats.rle import decode_rle
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
-from datamodules.preparation.validate import validate_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 
 N, SIZE = 12, 64
@@ -181,7 +181,7 @@ def test_the_lesion_is_where_it_is_drawn(kind, tmp_path):
     data.prepare_data()
     assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
     assert all(np.array_equal(data.cache.truth(n, 1)[..., 0], disc(n)) for n in range(N))
-    assert validate_dataset(data)["problems"] == {}
+    assert check_dataset(data)["problems"] == {}
 
 
 def test_mask_01_some(tmp_path):
@@ -225,7 +225,7 @@ def test_what_does_not_say_where_the_lesion_is_is_refused(kind, tmp_path):
         refusal.value
     ) and "write the mask as a gray image of 0 (background) and 255 (lesion)" in str(refusal.value)
     with pytest.raises(ManifestError, match=said):
-        validate_dataset(table(tmp_path / "data"))
+        check_dataset(table(tmp_path / "data"))
 
 
 def test_many_values_are_counted_and_the_first_are_listed(tmp_path):
@@ -259,7 +259,7 @@ def test_label_maps_are_read_by_their_numbers_and_never_as_bits(kind, tmp_path):
     data.prepare_data()
     assert (data.cache.areas[:] == [36, 36, 64]).all()
     assert data.table.exclusive
-    assert validate_dataset(table(root, classes=["a", "b", "c"]))["problems"] == {}
+    assert check_dataset(table(root, classes=["a", "b", "c"]))["problems"] == {}
 
 
 def test_numbers_that_do_not_fit_the_classes_are_refused_with_the_key(tmp_path):
@@ -270,7 +270,7 @@ def test_numbers_that_do_not_fit_the_classes_are_refused_with_the_key(tmp_path):
         r" datamodule\.mask_values=\{{1: class_a, 2: class_b\}}"
     )
     for names, problem in (({}, "class lesion"), ({"classes": ["a", "b"]}, "2 classes a, b")):
-        for check in (lambda data: data.prepare_data(), validate_dataset):
+        for check in (lambda data: data.prepare_data(), check_dataset):
             with pytest.raises(ManifestError, match=said.format(problem)):
                 check(table(root, **names))
 
@@ -358,9 +358,7 @@ def test_soft_edges_are_cut_and_counted_also_when_the_cache_is_reused(suffix, tm
             int((np.asarray(Image.open(root / f"masks/{n}.{suffix}")) > 127).sum())
             for n in range(N)
         ]
-    assert (
-        validate_dataset(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
-    )
+    assert check_dataset(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
 
 
 def test_a_label_beside_white_is_no_soft_edge(tmp_path):
@@ -410,7 +408,7 @@ def test_mask_black_on_white(tmp_path):
     out = tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),
-        validate_dataset,
+        check_dataset,
         lambda data: export_dataset(data, out, None),
         lambda data: crop_dataset(data, out),
     ):
@@ -427,9 +425,9 @@ def test_mask_black_on_white(tmp_path):
     )
     assert inverted.cleaning["mask whose foreground and background were swapped"] == N
     assert (
-        validate_dataset(table(root, inverted_masks="invert"))["problems"]
+        check_dataset(table(root, inverted_masks="invert"))["problems"]
         == {}
-        == validate_dataset(table(root, inverted_masks="keep"))["problems"]
+        == check_dataset(table(root, inverted_masks="keep"))["problems"]
     )
 
 
@@ -497,7 +495,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
         root / "manifest.csv", index=False
     )
     gray(100)(root / "masks" / "bad.png", disc(4) + disc(2))
-    for check in (lambda data: data.prepare_data(), validate_dataset):
+    for check in (lambda data: data.prepare_data(), check_dataset):
         with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100, 200"):
             check(table(root))
     cropped = rows.assign(cropped_mask=rows["mask"].where(rows["split"] == "train"))
@@ -506,7 +504,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     squares.prepare_data()
     assert (
         squares.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
-        and validate_dataset(squares)["problems"] == {}
+        and check_dataset(squares)["problems"] == {}
     )
 
 
@@ -536,7 +534,7 @@ def test_siim_masks_that_say_nothing_are_refused(tmp_path):
         Image.fromarray(mask * np.uint8(100) + disc(1) * np.uint8(50)).save(path)
 
     root = write_siim(tmp_path / "data", two_grays)
-    for check in (lambda data: data.prepare_data(), validate_dataset):
+    for check in (lambda data: data.prepare_data(), check_dataset):
         with pytest.raises(ManifestError, match=r"png_masks/.* holds the values 0, 50, 100"):
             check(siim(root))
 

@@ -1,4 +1,4 @@
-"""do=[validate]: check every file of a manifest, count all problems and print a summary."""
+"""Check every file of a manifest, count all problems and print them; for do=[inspect]."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REFUSED_CONTENT = "content that training refuses"
 
 
-def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
+def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     """Read every image and mask of the manifest; decoded images are not kept.
 
     Args:
