@@ -5,6 +5,7 @@ from .instantiation import instantiate_config
 from .losses import (
     BCELoss,
     ClassBalancedBCELoss,
+    DiceCrossEntropyLoss,
     DiceLoss,
     FocalLoss,
     LovaszHingeLoss,
@@ -19,6 +20,7 @@ __all__ = [
     "BCELoss",
     "ClassBalancedBCELoss",
     "ClassificationModule",
+    "DiceCrossEntropyLoss",
     "DiceLoss",
     "Ensemble",
     "EvaluatedModule",
