@@ -88,11 +88,14 @@ def count_class_pairs(
     return counts.view(images, number, number)
 
 
-def count_top_probabilities(logits: Tensor, truth: Tensor, ignored: Tensor | None = None) -> Tensor:
+def count_top_probabilities(
+    logits: Tensor, predicted: Tensor, truth: Tensor, ignored: Tensor | None = None
+) -> Tensor:
     """Count pixels by the probability of the predicted class, for its calibration.
 
     Args:
         logits: `B x K x H x W`.
+        predicted: Their class map `B x H x W`; equal probabilities may differ as logits.
         truth: Class map `B x H x W`.
         ignored: As in `count_class_pairs`.
 
@@ -100,7 +103,7 @@ def count_top_probabilities(logits: Tensor, truth: Tensor, ignored: Tensor | Non
         float64 `B x bins x 3`: in each of `N_CALIBRATION_BINS` equal bins of the probability the
         number of wrong and of right pixels, and the sum of their probabilities.
     """
-    top, predicted = with_background(logits.float()).softmax(1).max(1)
+    top = with_background(logits.float()).softmax(1).amax(1)
     bins = (top * N_CALIBRATION_BINS).ceil().long().sub_(1).clamp_(0, N_CALIBRATION_BINS - 1)
     right, counting = (predicted == truth).reshape(-1), _counting(ignored, truth)
     image = torch.arange(len(truth), device=truth.device).view(-1, 1, 1) * N_CALIBRATION_BINS

@@ -167,7 +167,7 @@ class SegmentationModule(EvaluatedModule):
         return {
             "counts": counts,
             "confusion": count_class_pairs(predicted, true, len(self.classes), ignored),
-            "calibration": count_top_probabilities(logits, true, ignored),
+            "calibration": count_top_probabilities(logits, predicted, true, ignored),
         }
 
     def on_test_epoch_start(self) -> None:
