@@ -13,6 +13,7 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
@@ -151,9 +152,8 @@ def _evaluate_ensemble(
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
         )
-    module.net = Ensemble(
-        load_members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
-    )
+    nets = load_members(module, paths, "name folds of one experiment")
+    module.net = _combine(module, nets, cfg)
     ensemble_report = EnsembleReport(ensemble, cfg.tta == "hflip")
     ensemble_report.find_rule(trainer, module)
     trainer.callbacks.append(ensemble_report)  # type: ignore[attr-defined]
@@ -177,7 +177,12 @@ def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | Non
             top_checkpoints(start, cfg.average_checkpoints),
             f"set average_checkpoints=1 instead of average_checkpoints={cfg.average_checkpoints}",
         )
-    module.net = Ensemble(nets, flip=cfg.tta == "hflip")
+    module.net = _combine(module, nets, cfg)
+
+
+def _combine(module: SupervisedModule, nets: Sequence[nn.Module], cfg: DictConfig) -> Ensemble:
+    exclusive = module.target == "mask" and getattr(module, "exclusive", False)
+    return Ensemble(nets, flip=cfg.tta == "hflip", exclusive_masks=exclusive)
 
 
 def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
