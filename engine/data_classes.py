@@ -5,7 +5,7 @@ the data, so its files hold `module.classes: ${data:classes}`, `module.exclusive
 and `module.net.classes: ${data:channels}`. They are replaced here, before a network is built.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,37 +18,37 @@ CHANNEL_KEYS = ("module.net.classes", "module.net.net.classes")
 
 
 def set_known_classes(cfg: DictConfig, record: Mapping[str, Any] | None = None) -> None:
-    """Set the classes as far as they are known before the data is read.
+    """Set the classes as far as they are known before the data is read; the others become null.
 
     Args:
-        cfg: Configuration of a run; changed in place. Unknown classes become null.
+        cfg: Configuration of a run; changed in place.
         record: Training record of the checkpoint that is evaluated, which knows its classes.
     """
-    if _is_open(cfg, "module.classes"):
-        OmegaConf.update(cfg, "module.classes", list(record["classes"]) if record else None)
+    for key in ("module.classes", *EXCLUSIVE_KEYS, *CHANNEL_KEYS):
+        if _is_open(cfg, key):
+            OmegaConf.update(cfg, key, None)
     if record is not None:
-        _set_rest(cfg, bool(record.get("exclusive", False)))
+        _fill(cfg, record["classes"], bool(record.get("exclusive", False)))
 
 
 def set_classes_from_data(cfg: DictConfig, table: Any) -> None:
-    """Set the classes that are still unknown to those of the data.
+    """Set the classes that are still null to those of the data.
 
     Args:
         cfg: Configuration of a run; changed in place.
         table: Checked manifest of the data.
     """
+    _fill(cfg, table.classes, bool(table.exclusive))
+
+
+def _fill(cfg: DictConfig, classes: Sequence[str], exclusive: bool) -> None:
     if cfg.module.classes is None:
-        OmegaConf.update(cfg, "module.classes", list(table.classes))
-    _set_rest(cfg, bool(table.exclusive))
-
-
-def _set_rest(cfg: DictConfig, exclusive: bool) -> None:
-    for key in EXCLUSIVE_KEYS:
-        if _is_open(cfg, key):
-            OmegaConf.update(cfg, key, exclusive)
-    for key in CHANNEL_KEYS:
-        if _is_open(cfg, key):
-            OmegaConf.update(cfg, key, len(cfg.module.classes))
+        OmegaConf.update(cfg, "module.classes", list(classes))
+    values: dict[str, Any] = dict.fromkeys(EXCLUSIVE_KEYS, exclusive)
+    values |= dict.fromkeys(CHANNEL_KEYS, len(cfg.module.classes))
+    for key, value in values.items():
+        if OmegaConf.select(cfg, key, default=value) is None:
+            OmegaConf.update(cfg, key, value)
 
 
 def _is_open(cfg: DictConfig, key: str) -> bool:

@@ -259,6 +259,7 @@ def run_experiment(
 def _run_experiment(
     cfg: DictConfig, ensemble: FoldEnsemble | None, prepared: Sequence[PreparedRun]
 ) -> float | None:
+    set_known_classes(cfg)
     prepare_process(cfg)
     check_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)

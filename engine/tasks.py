@@ -220,8 +220,8 @@ def _run_data_task(cfg: DictConfig) -> None:
             SCORES_FILE,
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
-    prepare_process(cfg)
     set_known_classes(cfg)
+    prepare_process(cfg)
     save_config(cfg)
     data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)

@@ -23,17 +23,19 @@ from datamodules.manifest.lesions import (
     lesion_visibility,
 )
 from datamodules.manifest.manifest import SPLITS, present_classes, spacing_matrix
+from datamodules.manifest.validation import CleaningReport
 from reporting.cases import data_url
 from reporting.live_run import describe_data
 from reporting.overlays import class_color, fill_masks
 from reporting.rendering import render
 from reporting.tables import terminal_table
 
-PICTURES_OF_EACH = 8  # pictures of each kind on the page
+PICTURES_OF_EACH = 10  # pictures of each kind on the page
 MAX_SIDE = 320  # longest side of a picture in pixels
 AUGMENTED = 3  # augmented versions of an image
 PREFIX = re.compile(r"^(.*?\d+)[ _.-]")  # `case7` of `case7_012`
 MIN_GROUPS = 3
+SHARED_FRACTION = 0.1  # of the images that share the beginning of their name, for a suggestion
 
 
 def inspect_dataset(data: ManifestDataModule, folder: Path) -> Path:
@@ -46,6 +48,7 @@ def inspect_dataset(data: ManifestDataModule, folder: Path) -> Path:
     Raises:
         ManifestError: Training would refuse the data set, such as for a leak.
     """
+    data.cleaning = CleaningReport()  # what the check of all files has counted is counted again
     data.prepare_data()
     found = describe_dataset(data)
     table = terminal_table(show_header=False)
@@ -74,11 +77,13 @@ def describe_dataset(data: ManifestDataModule) -> dict[str, Any]:
     copies = _count_copies(data)
     pairs = found["near_duplicates"]["pairs"]
     facts["copies"] = (
-        f"{copies:,} images are exact copies of another one" if copies else "no two files are equal"
+        f"{_count(copies, 'file is an exact copy', 'files are exact copies')} of another one"
+        if copies
+        else "no two files are equal"
     )
     facts["near duplicates"] = (
-        f"{pairs:,} pairs of nearly identical images in different splits, with"
-        f" {len(found['near_duplicates']['test_images'])} test images;"
+        f"{_count(pairs, 'pair', 'pairs')} of nearly identical images in different splits, with"
+        f" {_count(len(found['near_duplicates']['test_images']), 'test image', 'test images')};"
         " datamodule.split=group datamodule.near_duplicates=join keeps them together"
         if pairs
         else "no nearly identical images in different splits"
@@ -184,9 +189,13 @@ def suggest_pattern(ids: Sequence[str]) -> tuple[int, str] | None:
         match.group(1) for id in ids if (match := PREFIX.match(id.rpartition("/")[2])) is not None
     )
     shared = sum(count for count in found.values() if count > 1)
-    if len(found) < MIN_GROUPS or 2 * shared < len(ids) or len(found) > 0.9 * len(ids):
+    if len(found) < MIN_GROUPS or shared < SHARED_FRACTION * len(ids):
         return None
     return len(found), found.most_common(1)[0][0]
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _count_copies(data: ManifestDataModule) -> int:
@@ -214,7 +223,7 @@ def write_data_page(data: ManifestDataModule, found: dict[str, Any], folder: Pat
         title="data set",
         phantom=found["phantom"],
         heading=f"{found['image_kind'] or found['name']}: what was read",
-        found=found,
+        found={"data": found},
         sections=sections,
         augmented=_augmented_pictures(data, next(iter(chosen.values()))[:2]),
         classes=[

@@ -110,7 +110,8 @@ class MaskReading:
         """Return what each value is, such as `0 background, 1 liver, 255 ignored`."""
         parts = [
             f"{value} {' + '.join(self.classes[c] for c in of) or BACKGROUND}"
-            for value, of in sorted(self.channels.items(), key=lambda item: str(item[0]).zfill(9))
+            for value, of in sorted(self.channels.items(), key=lambda item: _order(item[0]))
+            if value != BLACK or any(isinstance(v, str) and v != BLACK for v in self.channels)
         ]
         return ", ".join([*parts, *([f"{self.ignore_value} ignored"] * self.has_ignored)])
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from datamodules.data_root import check_root
 from datamodules.errors import ContentError, ManifestError
@@ -254,26 +252,9 @@ def _summarize(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
 
 
 def _print_summary(root: Path, summary: dict[str, Any]) -> None:
-    table, console = Table(box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0)), Console()
-    table.add_row("images", str(summary["rows"]))
-    table.add_row(
-        "patients", "unknown" if summary["patients"] is None else str(summary["patients"])
-    )
-    for name in ("splits", "strata"):
-        table.add_row(
-            name, ", ".join(f"{key} {count}" for key, count in summary[name].items()) or "none yet"
-        )
-    known = summary["cls_prob"]
-    table.add_row(
-        "cls_prob",
-        (
-            f"for {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
-            if known["known"]
-            else "none"
-        ),
-    )
+    """Print what was repaired or left out, and the problems."""
+    console = Console()
     console.print(escape(str(root)), soft_wrap=True)
-    console.print(table)
     for kind, style in (("cleaning", None), ("problems", "red")):
         for what, cases in summary[kind].items():
             examples = (
