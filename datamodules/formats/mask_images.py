@@ -37,7 +37,7 @@ BACKGROUND = "background"  # the name in datamodule.mask_values of values that a
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
 SURVEY_VERSION = 1  # increase it when the reading of values changes
 NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
-COLOR_PATTERN = re.compile(r"#?[0-9a-fA-F]{6}")
+COLOR_PATTERN = re.compile(r"(?:#|rgb)?([0-9a-fA-F]{6})")  # rgb: as on the command line
 
 
 class MaskImage(NamedTuple):
@@ -413,10 +413,10 @@ def parse_value(value: Any) -> Value:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and COLOR_PATTERN.fullmatch(value):
-        return f"#{value.removeprefix('#').lower()}"
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) != 6:
         return int(value)
+    if isinstance(value, str) and (found := COLOR_PATTERN.fullmatch(value)):
+        return f"#{found.group(1).lower()}"
     raise ValueError(f"{value!r} is neither a whole number nor a color")
 
 
