@@ -12,7 +12,7 @@ from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
 from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
-from datamodules.formats.image_io import IMAGE_SUFFIXES
+from datamodules.formats.image_files import is_image_file
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 
@@ -101,7 +101,7 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = find_annotation_file(self.root, split)
-        content = self._contents[split] = read_coco(path)
+        content = self._contents[split] = read_coco(path, self.max_pixels)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
@@ -117,7 +117,7 @@ class BrainTumorDataModule(ManifestDataModule):
     def _count_irregularities(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.name not in listed:
+            if file.name not in listed and is_image_file(file):
                 self.cleaning.count(
                     "file that no annotation file lists: left out", f"{folder.name}/{file.name}"
                 )

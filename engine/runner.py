@@ -108,6 +108,7 @@ def _evaluate(
     changed = cfg.tta != "none" or cfg.average_checkpoints > 1
     if start is not None:
         checkpoint_io.adopt_image_size(data, start)
+        checkpoint_io.adopt_window(data, start)
     if changed:
         _build_ensemble(cfg, module, start)
         start = None
@@ -146,6 +147,7 @@ def _evaluate_ensemble(
     paths = ensemble.checkpoints
     module.load_state_dict(checkpoint_io.read_checkpoint(paths[0])["state_dict"])
     checkpoint_io.adopt_image_size(data, paths[0])
+    checkpoint_io.adopt_window(data, paths[0])
     if "test" in cfg.do and not data.allow_leaks:
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
@@ -268,6 +270,9 @@ def _run_experiment(
         checkpoint_io.adopt_image_size(
             data, evaluated_checkpoint
         )  # no image is cached smaller than the network's input
+        window_note = checkpoint_io.adopt_window(data, evaluated_checkpoint)
+        if window_note and rank() == 0:
+            print(window_note, file=sys.stderr)
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
     records = earlier_records(cfg, ensemble)

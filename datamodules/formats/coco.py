@@ -14,8 +14,12 @@ from datamodules.formats.rle import Rle, validate_rle
 CLIP_TOLERANCE = 2.0  # pixels by which a polygon may extend beyond its image; it is clipped
 
 
-def read_coco(path: Path) -> dict[str, Any]:
+def read_coco(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> dict[str, Any]:
     """Read and check one annotation file.
+
+    Args:
+        path: The file.
+        max_pixels: Largest size of an image, in pixels.
 
     Returns:
         The file's content: `images`, `annotations`, `categories` and any further sections.
@@ -40,7 +44,7 @@ def read_coco(path: Path) -> dict[str, Any]:
         _check_ids(path, section, content[section])
     _check_references(path, content)
     for image in content["images"]:
-        _check_image(path, image)
+        _check_image(path, image, max_pixels)
     return content
 
 
@@ -74,7 +78,7 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
             )
 
 
-def _check_image(path: Path, image: dict[str, Any]) -> None:
+def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         raise ManifestError(
@@ -93,11 +97,11 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
                 f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
                 " set again"
             )
-    if image["height"] * image["width"] > MAX_IMAGE_PIXELS:
+    if image["height"] * image["width"] > max_pixels:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
-            f"{path}: image '{name}' has the size {size}, above the limit of {MAX_IMAGE_PIXELS:,}"
-            " pixels; correct it"
+            f"{path}: image '{name}' has the size {size}, above the limit of {max_pixels:,}"
+            f" pixels; correct it, or set datamodule.max_pixels={image['height'] * image['width']}"
         )
 
 

@@ -3,6 +3,7 @@
 Ambiguous images are refused, never guessed.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +12,14 @@ import numpy as np
 from PIL import Image
 
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.image_io import decode_image, is_dicom, read_image
+from datamodules.formats.image_files import is_dicom
+from datamodules.formats.image_io import (
+    DEFAULT_READER,
+    ImageReader,
+    bit_depth,
+    decode_deep_color,
+    turn_as_shown,
+)
 
 MaskEncoding = Literal["bit_planes"]
 MASK_ENCODINGS = ("bit_planes",)
@@ -36,7 +44,12 @@ class MaskImage(NamedTuple):
     soft: bool
 
 
-def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> MaskImage:
+def read_mask(
+    path: Path,
+    classes: int = 1,
+    encoding: str | None = None,
+    reader: ImageReader = DEFAULT_READER,
+) -> MaskImage:
     """Read one mask image by its stored values.
 
     An image of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or soft
@@ -48,6 +61,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
         classes: Number of channels of the mask.
         encoding: `bit_planes`: bit c of a gray value is class c. One class needs no encoding
             (None).
+        reader: Reader of the data set's files, for its limit of pixels.
 
     Raises:
         ContentError: The values do not identify the lesion; there are several classes without an
@@ -62,7 +76,7 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
             f" {classes}; {fix}"
         )
     if encoding == "bit_planes":
-        return MaskImage(_read_bit_planes(path, classes), False)
+        return MaskImage(_read_bit_planes(path, classes, reader), False)
     if classes > 1:
         fix = (
             "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
@@ -71,12 +85,12 @@ def read_mask(path: Path, classes: int = 1, encoding: str | None = None) -> Mask
         raise ContentError(
             f"{path} is one mask image for {classes} classes, and no encoding is set; {fix}"
         )
-    lesion, soft = _read_single_class(path)
+    lesion, soft = _read_single_class(path, reader)
     return MaskImage(lesion[..., None], soft)
 
 
-def _read_bit_planes(path: Path, classes: int) -> np.ndarray:
-    gray, _ = _read_gray_values(path, two_colors=False)
+def _read_bit_planes(path: Path, classes: int, reader: ImageReader) -> np.ndarray:
+    gray, _ = _read_gray_values(path, reader, two_colors=False)
     if (
         np.issubdtype(gray.dtype, np.floating)
         or int(gray.max()) >= 2**classes
@@ -93,9 +107,9 @@ def _read_bit_planes(path: Path, classes: int) -> np.ndarray:
     return (gray.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
 
 
-def _read_single_class(path: Path) -> tuple[np.ndarray, bool]:
+def _read_single_class(path: Path, reader: ImageReader) -> tuple[np.ndarray, bool]:
     """Return the lesion as uint8 0/1 `H x W`, and True if its edges were soft."""
-    gray, colors = _read_gray_values(path, two_colors=True)
+    gray, colors = _read_gray_values(path, reader, two_colors=True)
     highest = gray.max()
     lesion = gray == highest
     pure = bool((lesion | (gray == 0)).all())  # much faster than np.unique
@@ -141,11 +155,14 @@ def _has_soft_edges(gray: np.ndarray) -> bool:
     ).any()  # an area of one gray value is a label
 
 
-def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | None]:
+def _read_gray_values(
+    path: Path, reader: ImageReader, two_colors: bool
+) -> tuple[np.ndarray, str | None]:
     """Read the stored values of an image, `H x W`, as integers or float32.
 
     Args:
         path: The file.
+        reader: Reader of the data set's files.
         two_colors: True to convert a palette of two used colors, one of them black, to 0 and 255.
 
     Returns:
@@ -159,15 +176,16 @@ def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | N
             " data set"
         ) from error
     if is_dicom(path, data):
-        return read_image(path, 1, data)[..., 0], None
-    image = decode_image(path, data)
+        return reader.read(path, 1, data).to_uint8(None)[..., 0], None
+    image = replace(reader, frame=0).decode(path, data)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ContentError(
             f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
         )
     if image.mode == "P":
-        return _read_palette(path, image, two_colors)
+        gray, colors = _read_palette(path, image, two_colors)
+        return turn_as_shown(gray, image), colors
     pixels = _raw_pixels(path, image, data)
     if pixels.dtype == bool:
         pixels = pixels.view(np.uint8)
@@ -175,7 +193,7 @@ def _read_gray_values(path: Path, two_colors: bool) -> tuple[np.ndarray, str | N
         _check_finite(path, pixels)
     gray = _to_single_channel(path, pixels) if pixels.ndim == 3 else pixels
     _check_transparency(path, image, gray)
-    return gray, None
+    return turn_as_shown(gray, image), None
 
 
 def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
@@ -183,14 +201,8 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
 
     Pillow keeps only the upper 8 of 16 bits of a color, which turns 1 into 0.
     """
-    if len(image.getbands()) > 1 and _bit_depth(image, data) > 8:
-        deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if deep is None:
-            raise ContentError(
-                f"{path} is a color image of {_bit_depth(image, data)} bits, which cannot be"
-                f" read as a mask; {REDRAW_HINT}"
-            )
-        return deep
+    if len(image.getbands()) > 1 and bit_depth(image, data) > 8:
+        return decode_deep_color(path, image, data, REDRAW_HINT)
     if image.mode in ("PA", "La", "RGBa"):
         return np.asarray(image.convert("RGBA"))
     known = image.mode in (
@@ -204,13 +216,6 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
         "F",
     ) or image.mode.startswith("I;16")
     return np.asarray(image if known else image.convert("RGB"))
-
-
-def _bit_depth(image: Image.Image, data: bytes) -> int:
-    """Return the bits per color and pixel from the file's header."""
-    return (
-        data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
-    )  # 258: BitsPerSample of a TIFF
 
 
 def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:

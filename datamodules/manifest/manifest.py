@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.gray_levels import SourceImage
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import read_pixel_spacing
+from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size, read_pixel_spacing
 from datamodules.formats.mask_images import MASK_ENCODINGS, read_mask
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
@@ -64,6 +65,7 @@ class Manifest:
         exclusive: True if each pixel belongs to at most one class, as in a label map.
         source: The file that the rows were read from, for error messages; None if there is no
             single file.
+        reader: Reader of the image files.
     """
 
     rows: pd.DataFrame
@@ -74,6 +76,7 @@ class Manifest:
     swap_masks: bool = False
     exclusive: bool = False
     source: Path | None = None
+    reader: ImageReader = DEFAULT_READER
 
     def __post_init__(self) -> None:
         _check_table(self.rows)
@@ -125,6 +128,40 @@ class Manifest:
             else rles
         )
 
+    def annotated_size(self, row: int) -> Size | None:
+        """Return the height and width that the annotation of a row gives its image; None if none.
+
+        They are the columns `height` and `width`, or the size of the RLE or of the mask file. The
+        mask of a crop does not tell them, but the column `whole_mask` does.
+        """
+        rows: Any = self.rows
+        if "height" in rows and not pd.isna(rows["height"].iat[row]):
+            return int(rows["height"].iat[row]), int(rows["width"].iat[row])
+        column = "mask" if get_crop(self, row) is None else "whole_mask"
+        mask = rows[column].iat[row] if column in rows else None
+        if isinstance(mask, str | Path):
+            return self.reader.read_size(Path(mask))
+        for rle in mask if isinstance(mask, list | tuple) else ():
+            if isinstance(rle, dict) and rle.get("size"):
+                return int(rle["size"][0]), int(rle["size"][1])
+        return None
+
+    def read_image(self, row: int, channels: int, data: bytes | None = None) -> SourceImage:
+        """Decode the image of a row in the orientation of its annotation; see `ImageReader.read`.
+
+        Args:
+            row: Number of the row.
+            channels: 1 for gray, 3 for RGB.
+            data: The file's bytes if they were read already.
+        """
+        path = Path(str(self.rows["image"].iat[row]))
+        return self.reader.read(path, channels, data, lambda: self.annotated_size(row))
+
+    def read_image_size(self, row: int) -> Size:
+        """Return height and width of a row's image; see `ImageReader.read_size`."""
+        path = Path(str(self.rows["image"].iat[row]))
+        return self.reader.read_size(path, self.annotated_size(row))
+
     def rles(self, row: int) -> list[Rle | None]:
         """Return one compressed RLE or None per class of one row; see `mask`."""
         return self.mask(row).rles
@@ -138,14 +175,15 @@ class Manifest:
             ContentError: The values cannot be used.
             ManifestError: The file is missing or cannot be decoded.
         """
-        pixels, soft = read_mask(Path(path), classes, self.mask_encoding if classes > 1 else None)
+        encoding = self.mask_encoding if classes > 1 else None
+        pixels, soft = read_mask(Path(path), classes, encoding, self.reader)
         return (1 - pixels if self.swap_masks else pixels), soft
 
     def _check_rle(self, row: int, name: str, rle: Any) -> Rle | None:
         if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
             return None
         try:
-            return validate_rle(rle)
+            return validate_rle(rle, max_pixels=self.reader.max_pixels)
         except ValueError as error:
             raise ContentError(
                 f"{self._describe_cell(row)}, class {name}, cannot be used: {error}; write the mask"
