@@ -32,6 +32,7 @@ class PredictionWriter(Callback):
 
     Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
     With several classes, each has its own folder and CSV. `labels.csv` is in `predictions/` too.
+    Files that cannot be read are in both tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -65,6 +66,7 @@ class PredictionWriter(Callback):
             if len(data.predict_splits) > 1
             else {}
         )
+        self._unreadable = dict(data.unreadable)
         self._blank = data.cleaning.as_dict().get(BLANK_REASON)
         self._rows = []
 
@@ -121,13 +123,21 @@ class PredictionWriter(Callback):
             for name in pl_module.classes:
                 table = self.folder / _prepare_folder(pl_module.classes, name) / "submission.csv"
                 table.parent.mkdir(exist_ok=True)
-                write_siim_csv(table, {row["id"]: row[name] for row in rows})
+                texts = {row["id"]: row[name] for row in rows}
+                write_siim_csv(table, texts, self._unreadable)
         else:
             labels = pd.DataFrame(rows)
+            if self._unreadable:
+                missing = {"id": self._unreadable.keys(), "problem": self._unreadable.values()}
+                whole = {name: "Int64" for name in labels if str(name).startswith("says ")}
+                labels = labels.astype(whole)  # a missing decision would make them floats
+                labels = pd.concat([labels, pd.DataFrame(missing)], ignore_index=True)
             if self._splits:  # the split shows which images were trained on
                 labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
             labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
+        for id, reason in self._unreadable.items():
+            print(f"no prediction of '{id}': {reason}")
         if self._blank:
             print(
                 f"{self._blank['count']} times {BLANK_REASON}: {', '.join(self._blank['examples'])}"

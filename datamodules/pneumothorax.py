@@ -5,7 +5,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -80,15 +80,26 @@ def has_mask_column(path: Path) -> bool:
         return False
 
 
-def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
+def write_siim_csv(
+    path: Path, texts: dict[str, str], problems: Mapping[str, str] | None = None
+) -> None:
     """Write one row per image under the competition's header `ImageId,EncodedPixels`.
 
-    The file is gzipped if its name ends in .gz.
+    Args:
+        path: The file; it is gzipped if its name ends in .gz.
+        texts: RLE text of each image.
+        problems: Reason of each image that has no text. Its row says `unreadable`, which no reader
+            takes for an empty mask, and the reason is in a third column.
     """
+    rows: list[Sequence[str]] = [CSV_COLUMNS, *texts.items()]
+    if problems:
+        rows = [(*row, "") for row in rows]
+        rows[0] = (*CSV_COLUMNS, "problem")
+        rows += [(id, "unreadable", reason) for id, reason in problems.items()]
     with (gzip.open if path.suffix == ".gz" else open)(
         path, "wt", newline="", encoding="utf-8"
     ) as file:
-        csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *texts.items()])
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:

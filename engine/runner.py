@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
-from datamodules.errors import UserError
+from datamodules.errors import UnreadableFilesError, UserError
 from engine import resume
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
@@ -299,11 +299,27 @@ def _run_experiment(
     try:
         score = _run_and_record(cfg, trainer, module, data, ensemble)
         code = 0 if score is None or isfinite(score) else 1
-        return score
     finally:
         close_loggers(
             loggers, code, trainer
         )  # otherwise the next fit would write into the same W&B run
+    if data.unreadable and "predict" in cfg.do and rank() == 0:
+        _report_unreadable(data, Path(cfg.paths.run))
+    return score
+
+
+def _report_unreadable(data: ManifestDataModule, run_dir: Path) -> None:
+    """End the run with its own exit code, because files are missing from its predictions.
+
+    Raises:
+        UnreadableFilesError: Always; the message names the first file.
+    """
+    number, (id, reason) = len(data.unreadable), next(iter(data.unreadable.items()))
+    raise UnreadableFilesError(
+        f"{number} of {len(data.table)} files cannot be read and {'have' if number > 1 else 'has'}"
+        f" no prediction, such as '{id}' ({reason}); all others are predicted, and the tables in"
+        f" {run_dir / 'predictions'} list the reasons in their column problem"
+    )
 
 
 def build_module(

@@ -20,8 +20,10 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
 )
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, UserError
@@ -60,14 +62,17 @@ def check_display_levels(dataset: Dataset) -> None:
         raise InvalidDisplayLevels(f"WindowWidth={width:g}, which is negative")
 
 
-def to_source_image(stored: np.ndarray, dataset: Dataset, ignore_window: bool) -> SourceImage:
+def to_source_image(
+    stored: np.ndarray, padding: np.ndarray | None, dataset: Dataset, ignore_window: bool
+) -> SourceImage:
     """Convert stored values to gray levels, with the orientation of brightness of a viewer.
 
     The modality LUT or rescaling comes first, then the VOI LUT or window, then the inversion of
-    MONOCHROME1. Pixels of PixelPaddingValue do not count for a range and are black.
+    MONOCHROME1. Padding does not count for a range and is black.
 
     Args:
         stored: Decoded values `H x W`, or RGB `H x W x 3`.
+        padding: True for pixels that show nothing, `H x W`, or None.
         dataset: Elements of the file; the first of several windows or VOI LUTs is used.
         ignore_window: True to leave out the file's own window or VOI LUT.
 
@@ -81,7 +86,6 @@ def to_source_image(stored: np.ndarray, dataset: Dataset, ignore_window: bool) -
     """
     check_display_levels(dataset)
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    padding = _find_padding(stored, dataset)
     if stored.ndim == 3:  # a window is not meant for colors
         stored = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
         if not _is_plain_8_bit(stored, dataset):
@@ -127,7 +131,7 @@ def _find_padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
     An element that was written with the wrong sign is read as the bits that it has.
     """
     ends = [dataset.get(keyword) for keyword in PADDING_TAGS]
-    if ends[0] is None or stored.ndim == 3:
+    if ends[0] is None:
         return None
     bits = [int(value) for value in ends if value is not None]
     if np.issubdtype(stored.dtype, np.integer):
@@ -275,9 +279,9 @@ def read_dicom(path: Path, data: bytes | None, reader: ImageReader) -> SourceIma
         tags = [*SIZE_TAGS, *SAMPLE_TAGS, *DISPLAY_TAGS, *PADDING_TAGS]
         dataset = _read_dataset(path, data, specific_tags=tags)
         _check_picture(path, dataset, reader)
-        stored = _decode_frame(path, dataset, reader.frame or 0)
+        stored, padding = _decode_frame(path, dataset, reader.frame or 0)
         try:
-            return to_source_image(stored, dataset, reader.ignore_dicom_windows)
+            return to_source_image(stored, padding, dataset, reader.ignore_dicom_windows)
         except InvalidDisplayLevels as error:
             raise ContentError(
                 f"{path} has {error}; correct or delete that element, or take the file out of the"
@@ -401,8 +405,14 @@ def _check_picture(path: Path, dataset: Dataset, reader: ImageReader) -> None:
         raise ManifestError(f"{path} is colored by a palette; export it as MONOCHROME2 or RGB")
 
 
-def _decode_frame(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
-    """Return the stored values of one frame, `H x W`, or RGB `H x W x 3`."""
+def _decode_frame(path: Path, dataset: Dataset, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the stored values of one frame and its padding.
+
+    Padding may use bits above BitsStored, which are cleared afterwards.
+
+    Returns:
+        `H x W`, or RGB `H x W x 3`; and see `_find_padding`.
+    """
     stored = _decode_baseline_jpeg(dataset, frame)
     if stored is None:
         _check_codec(path, dataset)
@@ -411,10 +421,23 @@ def _decode_frame(path: Path, dataset: Dataset, frame: int) -> np.ndarray:
             and dataset.BitsStored > 8
             and dataset.SamplesPerPixel == 1
         )
-        stored = (
-            _decode_deep_jpeg(dataset, frame) if deep_jpeg else pixel_array(dataset, index=frame)
-        )
-    return stored
+        if deep_jpeg:
+            stored = _decode_deep_jpeg(dataset, frame)
+        elif dataset.SamplesPerPixel == 1:
+            stored = pixel_array(dataset, index=frame, correct_unused_bits=False)
+        else:
+            return pixel_array(dataset, index=frame), None
+    padding = _find_padding(stored, dataset)
+    return _clear_unused_bits(stored, dataset), padding
+
+
+def _clear_unused_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Fill the bits above BitsStored with zeros or the sign; JPEG 2000 and JPEG-LS need none."""
+    corrected = (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+    unused = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
+    if unused <= 0 or dataset.file_meta.TransferSyntaxUID in corrected:
+        return stored
+    return stored << unused >> unused
 
 
 def _decode_baseline_jpeg(dataset: Dataset, frame: int) -> np.ndarray | None:

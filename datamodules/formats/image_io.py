@@ -85,6 +85,7 @@ class ImageReader:
 
             gray = read_dicom(path, data, self)
             return gray if channels == 1 else replace(gray, pixels=gray.pixels.repeat(channels, 2))
+        data = read_bytes(path) if data is None else data
         image = self._open(path, data)
         before = read_orientation(image)  # Pillow turns a TIFF while it decodes it
         _load(path, image)
@@ -121,7 +122,7 @@ class ImageReader:
         pixels = np.ascontiguousarray(inverse(turned) if keep else turned)
         return replace(source, pixels=pixels, turned=not keep, kept_as_stored=keep)
 
-    def decode(self, path: Path, data: bytes | None = None) -> Image.Image:
+    def decode(self, path: Path, data: bytes) -> Image.Image:
         """Decode a file with Pillow; modes, palettes, depths and orientation stay as stored.
 
         Raises:
@@ -267,14 +268,26 @@ def turn_as_shown(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     return pixels if orientation == 1 else np.ascontiguousarray(TURNS[orientation](pixels))
 
 
-def bit_depth(image: Image.Image, data: bytes | None) -> int:
+def bit_depth(image: Image.Image, data: bytes) -> int:
     """Return the bits per color and pixel from the file's header."""
     if image.format == "PNG":
-        if data is None:
-            with Path(image.filename).open("rb") as file:  # type: ignore[attr-defined]
-                data = file.read(25)
         return data[24]
     return int(np.max(getattr(image, "tag_v2", {}).get(BITS_TAG, 8)))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; Pillow would map a TIFF into memory and then turn it wrongly."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{path} does not exist; restore the file or take it out of the data set"
+        ) from error
+    except OSError as error:
+        raise ManifestError(
+            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data"
+            " set"
+        ) from error
 
 
 def _load(path: Path, image: Image.Image) -> None:
@@ -332,9 +345,7 @@ def _gray_source(path: Path, image: Image.Image, channels: int) -> SourceImage:
     )
 
 
-def _deep_color_source(
-    path: Path, image: Image.Image, channels: int, data: bytes | None
-) -> SourceImage:
+def _deep_color_source(path: Path, image: Image.Image, channels: int, data: bytes) -> SourceImage:
     """Return a color image of 16 bits, of which Pillow would keep only the upper 8."""
     values = decode_deep_color(path, image, data, "export it as an 8-bit image")
     padding = None
@@ -354,17 +365,16 @@ def _deep_color_source(
     return SourceImage(*encode_levels(values, padding), transparent=transparent)
 
 
-def decode_deep_color(path: Path, image: Image.Image, data: bytes | None, fix: str) -> np.ndarray:
+def decode_deep_color(path: Path, image: Image.Image, data: bytes, fix: str) -> np.ndarray:
     """Decode a color image of more than 8 bits as `H x W x 3` or `4`, blue first.
 
     Args:
         path: The file.
         image: The same image, opened by Pillow.
-        data: The file's bytes if they were read already.
+        data: The file's bytes.
         fix: End of the message that refuses an image that OpenCV cannot decode.
     """
-    whole = path.read_bytes() if data is None else data
-    deep = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.ndim != 3 or getattr(image, "n_frames", 1) > 1:
         raise ContentError(
             f"{path} is a color image of {bit_depth(image, data)} bits, which cannot be read; {fix}"

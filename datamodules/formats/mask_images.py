@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datamodules.errors import ContentError, ManifestError
+from datamodules.errors import ContentError
 from datamodules.formats.image_files import is_dicom
 from datamodules.formats.image_io import (
     DEFAULT_READER,
     ImageReader,
     bit_depth,
     decode_deep_color,
+    read_bytes,
     turn_as_shown,
 )
 
@@ -168,13 +169,7 @@ def _read_gray_values(
     Returns:
         The values, and for a palette a description of its colors.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the"
-            " data set"
-        ) from error
+    data = read_bytes(path)
     if is_dicom(path, data):
         return reader.read(path, 1, data).to_uint8(None)[..., 0], None
     image = replace(reader, frame=0).decode(path, data)
