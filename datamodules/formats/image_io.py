@@ -216,9 +216,9 @@ def check_pixels(path: Path, height: int, width: int, max_pixels: int) -> None:
     """Refuse an image whose header announces more pixels than are decoded."""
     if height * width > max_pixels:
         raise ManifestError(
-            f"{path} has {height} x {width} pixels, above the limit of {max_pixels:,} pixels;"
-            f" set datamodule.max_pixels={height * width} to read it, or take it out of the data"
-            " set"
+            f"{path} has a header size above the limit of {max_pixels:,} pixels ({height} x"
+            f" {width}); replace or remove it, or set datamodule.max_pixels={height * width} to"
+            " read it"
         )
 
 

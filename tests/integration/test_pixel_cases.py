@@ -317,7 +317,7 @@ def test_px_flat(flat, tmp_path):
 
 def test_px_huge(tmp_path):
     Image.new("1", (14_000, 14_000)).save(tmp_path / "a.png")
-    said = r"a\.png has 14000 x 14000 pixels.*set datamodule\.max_pixels=196000000 to read it"
+    said = r"a\.png has a header size above.*\(14000 x 14000\).*datamodule\.max_pixels=196000000"
     path = tmp_path / "a.png"
     for read in (lambda: read_image(path, 1), lambda: DEFAULT_READER.read_size(path)):
         with pytest.raises(ManifestError, match=said):
