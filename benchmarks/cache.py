@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import parts  # noqa: F401
 
+from datamodules.formats.gray_levels import SourceImage
+from datamodules.formats.image_io import ImageReader
 from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
-from datamodules.loading import cache_builder as module
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset
 from datamodules.manifest.manifest import Manifest
@@ -36,14 +37,14 @@ def main() -> None:
     mask[200:320, 150:290] = 1
     rle = encode_rle(mask)
     decoded = 0
-    own = module.read_image
+    own = ImageReader.read
 
-    def counting(*arguments: object) -> np.ndarray:
+    def counting(*arguments: object) -> SourceImage:
         nonlocal decoded
         decoded += 1
         return own(*arguments)  # type: ignore[arg-type]
 
-    module.read_image = counting
+    ImageReader.read = counting  # type: ignore[assignment,method-assign]
     for number in (500, 1000, 2000):
         with tempfile.TemporaryDirectory() as folder:
             rows = []

@@ -36,7 +36,7 @@ class PredictionWriter(Callback):
     With several classes, each has its own folder and CSV. Exclusive classes have one PNG per image
     for all of them, a class map, whose values `masks/values.csv` names: 0 is the background, k the
     k-th class; the RLEs of each class are in its CSV as well. `labels.csv` is in `predictions/`
-    too.
+    too. Files that cannot be read are in all tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -80,6 +80,7 @@ class PredictionWriter(Callback):
             if len(data.predict_splits) > 1
             else {}
         )
+        self._unreadable = dict(data.unreadable)
         self._blank = data.cleaning.as_dict().get(BLANK_REASON)
         self._rows = []
 
@@ -138,16 +139,24 @@ class PredictionWriter(Callback):
             for name in pl_module.classes:
                 table = self.folder / _prepare_folder(pl_module.classes, name) / "submission.csv"
                 table.parent.mkdir(exist_ok=True)
-                write_siim_csv(table, {row["id"]: row[name] for row in rows})
+                texts = {row["id"]: row[name] for row in rows}
+                write_siim_csv(table, texts, self._unreadable)
             if self.masks and pl_module.exclusive:
                 values = pd.DataFrame({"class": ["background", *pl_module.classes]})
                 values.to_csv(self.folder / "masks" / "values.csv", index_label="value")
         else:
             labels = pd.DataFrame(rows)
+            if self._unreadable:
+                missing = {"id": self._unreadable.keys(), "problem": self._unreadable.values()}
+                whole = {name: "Int64" for name in labels if str(name).startswith("says ")}
+                labels = labels.astype(whole)  # a missing decision would make them floats
+                labels = pd.concat([labels, pd.DataFrame(missing)], ignore_index=True)
             if self._splits:  # the split shows which images were trained on
                 labels.insert(1, "split", [self._splits[id] for id in labels["id"]])
             labels.to_csv(self.folder / "labels.csv", index=False)
         print(f"predictions of {len(rows)} images: {self.folder}")
+        for id, reason in self._unreadable.items():
+            print(f"no prediction of '{id}': {reason}")
         if self._blank:
             print(
                 f"{self._blank['count']} times {BLANK_REASON}: {', '.join(self._blank['examples'])}"

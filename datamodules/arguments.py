@@ -74,6 +74,16 @@ def _ascending(values: Sequence[float]) -> Sequence[float]:
     return values
 
 
+def _different(values: Sequence[float]) -> Sequence[float]:
+    if values[0] == values[1]:
+        raise ValueError("both are equal")
+    return values
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("an even number")
@@ -117,6 +127,16 @@ OddRange = Annotated[
     AfterValidator(_ascending),
     AllowedValues("two odd whole numbers above 0, the smaller one first"),
 ]
+WindowRange = Annotated[
+    Sequence[float],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ascending),
+    AfterValidator(_different),
+    AllowedValues("two numbers [low,high], the smaller one first"),
+]
+PixelCount = Annotated[
+    int, Field(ge=1), BeforeValidator(_whole), AllowedValues("a whole number above 0")
+]  # 2e8 is written for 200000000
 Names = Annotated[Sequence[str], Field(min_length=1), AllowedValues("a list of names")]
 
 

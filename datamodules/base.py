@@ -3,7 +3,7 @@
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +21,18 @@ from datamodules.arguments import (
     Channels,
     FilePath,
     NonNegativeInt,
+    PixelCount,
     PositiveInt,
+    WindowRange,
     check_partial,
     validated,
 )
 from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
+from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
+from datamodules.formats.gray_levels import Window
 from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.image_io import ImageReader
 from datamodules.formats.mask_images import parse_value
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
@@ -58,6 +63,31 @@ from datamodules.sampling.epoch_sampler import (
 )
 from datamodules.sampling.hard_example_scores import attach_scores
 from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
+
+
+@dataclass(frozen=True)
+class TrainedWindow:
+    """Window that the weights of a checkpoint were trained with.
+
+    Attributes:
+        window: Values that were displayed black and white; None if all training images had 8 bits.
+        given: True if the user set it, so that it replaced the windows of DICOMs too.
+    """
+
+    window: Window | None
+    given: bool
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "TrainedWindow":
+        """Read it from the `window` of a checkpoint."""
+        ends = state["range"]
+        return cls(None if ends is None else (float(ends[0]), float(ends[1])), bool(state["given"]))
+
+    @property
+    def as_state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"range": None if self.window is None else list(self.window), "given": self.given}
+
 
 MaskValue = Annotated[
     int | str,
@@ -160,6 +190,7 @@ def default_num_workers() -> int:
 class ServingDataModule(LightningDataModule):
     """Loaders of a table and a cache; `ManifestDataModule` builds both and documents the values."""
 
+    root: Path
     table: Any  # a Manifest
     cache: Any  # an ImageCache
     image_size: ImageSize
@@ -174,6 +205,7 @@ class ServingDataModule(LightningDataModule):
     seed: int
     predict_splits: tuple[str, ...]
     num_workers: NumWorkers
+    window: Window | None = None  # as the user gave it; None for that of the training images
     image_kind = ""  # plural, for the headings of pages; empty: the name of the folder stands there
     can_validate = True  # False for images without annotations
 
@@ -188,6 +220,9 @@ class ServingDataModule(LightningDataModule):
         self.size_is_given = (
             False  # True if the user set a size for evaluation, which wins over `trained_size`
         )
+        self._training_windows: dict[Path, Window | None] = {}  # by the folder of the cache
+        self.unreadable: dict[str, str] = {}  # id -> reason, of files that predictions leave out
+        self.trained_window: TrainedWindow | None = None  # of a checkpoint, if it records one
 
     @property
     def base_epoch_config(self) -> EpochConfig:
@@ -228,6 +263,52 @@ class ServingDataModule(LightningDataModule):
             [np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1
         )
 
+    @property
+    def window_is_given(self) -> bool:
+        """True if the user sets the window, or set it for the training of the weights."""
+        return self.window is not None or (
+            self.trained_window is not None and self.trained_window.given
+        )
+
+    def display_window(self) -> Window | None:
+        """Return the window that displays the images; None if none has more than 8 bits."""
+        return self.find_window(self.cache)
+
+    def find_window(self, cache: ImageCache) -> Window | None:
+        """Return the window that displays the images of a cache.
+
+        It is the one that the user set, or the one that the weights were trained with, or that of
+        the training images.
+
+        Raises:
+            ManifestError: Images have more than 8 bits, but those of the training do not, so that
+                nothing tells how to display them.
+        """
+        if self.window is not None or not cache.deep.any():
+            return self.window
+        if self.trained_window is None:
+            found = self._training_window(cache)
+        else:
+            found = self.trained_window.window
+        if found is None:
+            deep = np.flatnonzero(cache.deep)
+            low, high = cache.common_window(deep) or (0.0, 1.0)
+            first = self.table.rows["image"].iat[int(deep[0])]
+            problem = (
+                f"{len(deep)} images have more than 8 bits, such as {first}, and no training image"
+                " has, so that nothing tells which values are black and white"
+            )
+            fix = f"set datamodule.window=[low,high], such as [{low:g},{high:g}]"
+            raise ManifestError(f"{self.root}: {problem}; {fix}")
+        return found
+
+    def _training_window(self, cache: ImageCache) -> Window | None:
+        """Return the window of the training images, computed once for each cache."""
+        if cache.folder not in self._training_windows:
+            rows = self.table.where("train") if self.can_validate else np.arange(len(self.table))
+            self._training_windows[cache.folder] = cache.common_window(rows)
+        return self._training_windows[cache.folder]
+
     def check_workers(self) -> None:
         """Refuse loader processes if there is too little shared memory for their batches."""
         images = min(self.batch_size, self.eval_batch_size)
@@ -262,9 +343,15 @@ class ServingDataModule(LightningDataModule):
                 self.seed,
                 evaluation_size=self.evaluation_size,
                 spacing=spacing,
+                window=self.display_window(),
             )
         return ManifestDataset(
-            self.cache, self.table, self.seed, self.augmentation, weights=self._loss_weights()
+            self.cache,
+            self.table,
+            self.seed,
+            self.augmentation,
+            weights=self._loss_weights(),
+            window=self.display_window(),
         )
 
     def _loss_weights(self) -> np.ndarray | None:
@@ -330,13 +417,25 @@ class ServingDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the image size that these weights are trained on, if it is not `image_size`."""
-        size = self.current_image_size()
-        return {"image_size": size.as_config} if size != self.image_size else {}
+        """Return the window that these weights are trained with, if they need one.
+
+        Their image size is there too, if it is not `image_size`.
+        """
+        size, window = self.current_image_size(), self.current_window()
+        return ({"image_size": size.as_config} if size != self.image_size else {}) | (
+            {} if window.window is None else {"window": window.as_state}
+        )
+
+    def current_window(self) -> TrainedWindow:
+        """Return the window of this run, as a checkpoint records it."""
+        return TrainedWindow(self.display_window(), self.window_is_given)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the image size that these weights were trained on, for their evaluation."""
-        self.trained_size = ImageSize.from_config(state_dict["image_size"])
+        """Restore image size and window that these weights were trained with."""
+        if "image_size" in state_dict:
+            self.trained_size = ImageSize.from_config(state_dict["image_size"])
+        if "window" in state_dict:
+            self.trained_window = TrainedWindow.from_state(state_dict["window"])
 
 
 @validated
@@ -378,6 +477,13 @@ class ManifestDataModule(ServingDataModule, ABC):
         mask_values: Class, or list of classes, of each value of the mask images: a number, or a
             color as `#rrggbb`; None if the values decide. The name `background` is no class.
         ignore_value: Value or color of mask pixels that neither train nor score; None for none.
+        window: Values that are displayed black and white, [low, high], of images of more than 8
+            bits; DICOMs then use it on their rescaled values in place of their own window. `auto`
+            takes the 0.5th and 99.5th percentile of the training images, and the own windows of
+            DICOMs.
+        frame: Number from 0 of the frame that is used of multi-page TIFFs, animations and
+            multi-frame DICOMs; None refuses such files.
+        max_pixels: Largest image that is decoded, in pixels.
         phantom: Function that first writes a synthetic data set to `root`; None for real data.
     """
 
@@ -410,6 +516,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
         mask_values: Mapping[MaskValue, str | Sequence[str]] | None = None,
         ignore_value: MaskValue | None = None,
+        window: WindowRange | Literal["auto"] = "auto",
+        frame: NonNegativeInt | None = None,
+        max_pixels: PixelCount = MAX_IMAGE_PIXELS,
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -432,6 +541,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.num_workers, self.phantom = num_workers, phantom
         self.inverted_masks = inverted_masks
         self.mask_values, self.ignore_value = mask_values, ignore_value
+        self.window = None if isinstance(window, str) else (float(window[0]), float(window[1]))
+        self.frame, self.max_pixels = frame, max_pixels
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # leaks of the data set's own split
@@ -450,14 +561,21 @@ class ManifestDataModule(ServingDataModule, ABC):
     def manifest(self) -> Manifest:
         """Return the manifest: one row per image under `self.root`."""
 
+    @property
+    def reader(self) -> ImageReader:
+        """Reader of the image files."""
+        return ImageReader(self.frame, self.max_pixels, ignore_dicom_windows=self.window_is_given)
+
     def describe_reading(self) -> dict[str, str]:
         """Return how the files were read, heading -> sentence."""
         reading = self.table.mask_reading
         return {} if reading is None else {"mask values": reading.describe()}
 
     def read_manifest(self) -> Manifest:
-        """Return `manifest()` with the meaning of its mask images, by the keys of this class."""
-        manifest = replace(self.manifest(), swap_masks=self.inverted_masks == "invert")
+        """Return `manifest()` with the settings of this data module for reading its files."""
+        manifest = replace(
+            self.manifest(), swap_masks=self.inverted_masks == "invert", reader=self.reader
+        )
         return with_mask_reading(manifest, self.mask_values, self.ignore_value, self.cache_dir)
 
     @cached_property
@@ -502,7 +620,8 @@ class ManifestDataModule(ServingDataModule, ABC):
     def open_cache(self) -> ImageCache:
         """Build or open the cache; count unusual images, and refuse if most are unusual."""
         cache = build_cache(self.table, self.cache_size, self.channels, self.cache_dir)
-        check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning)
+        window = self.find_window(cache)
+        check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning, window)
         return cache
 
     def prepare_data(self) -> None:

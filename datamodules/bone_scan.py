@@ -17,7 +17,7 @@ import pandas as pd
 from datamodules.arguments import FilePath, NonNegativeFloat, NonNegativeInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import IMAGE_SUFFIXES, read_image_size
+from datamodules.formats.image_files import is_image_file, is_junk
 from datamodules.formats.voc import Corners, fit_to_image, read_voc
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import SPLITS, Manifest
@@ -301,7 +301,9 @@ def _list_xml_files(folder: Path, view: str) -> dict[str, Path]:
     """Map file stems to the XMLs in the subfolder that is named after the view in lower case."""
     subfolder = folder / view.lower()
     files = sorted(subfolder.iterdir()) if view and subfolder.is_dir() else []
-    return {path.stem: path for path in files if path.suffix.lower() == ".xml"}
+    return {
+        path.stem: path for path in files if path.suffix.lower() == ".xml" and not is_junk(path)
+    }
 
 
 def _has_area(corners: Corners) -> bool:
@@ -377,7 +379,8 @@ def build_index(root: Path, unmatched: str, cleaning: CleaningReport) -> pd.Data
 
 def _subfolders(root: Path) -> list[Path]:
     with os.scandir(root) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+        folders = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    return [folder for folder in folders if not is_junk(folder)]
 
 
 def _labeled_folders(root: Path) -> list[Path]:
@@ -442,7 +445,7 @@ def _match_files(
         )
         raise ManifestError(f"{problem}; restore them, or set datamodule.unmatched=drop")
     others = sorted(files - labels.by_file.keys() - {file.name})
-    strays = [name for name in others if f".{name.rpartition('.')[2]}".lower() in IMAGE_SUFFIXES]
+    strays = [name for name in others if is_image_file(file.parent / name)]
     if strays and unmatched == "refuse":
         problem = f"{file} does not name {len(strays)} images of its folder, such as '{strays[0]}'"
         raise ManifestError(
@@ -575,7 +578,7 @@ class BoneScanDataModule(ManifestDataModule):
         return final
 
     def _letterbox_columns(self, image: str) -> dict[str, float]:
-        height, width = read_image_size(Path(image))
+        height, width = self.reader.read_size(Path(image))
         letterbox = Letterbox(height, width, self.image_size)
         content = letterbox.content
         return {

@@ -18,8 +18,8 @@ from datamodules.formats.coco import (
     read_coco,
     segmentation_rle,
 )
-from datamodules.formats.image_io import IMAGE_SUFFIXES
-from datamodules.formats.layout import FolderTree, is_junk
+from datamodules.formats.image_files import is_image_file
+from datamodules.formats.layout import FolderTree
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 
@@ -105,7 +105,7 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = find_annotation_file(self.root, split)
-        content = self._contents[split] = read_coco(path, self.normalized)
+        content = self._contents[split] = read_coco(path, self.normalized, self.max_pixels)
         find_images(path, content, FolderTree(path.parent))
         self._keep_categories(path, content)
         annotations = defaultdict(list)
@@ -153,8 +153,7 @@ class BrainTumorDataModule(ManifestDataModule):
     def _count_irregularities(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
         for file in folder.iterdir():
-            known = file.suffix.lower() in IMAGE_SUFFIXES and not is_junk(file.name)
-            if known and file.name not in listed:
+            if file.name not in listed and is_image_file(file):
                 self.cleaning.count(
                     "file that no annotation file lists: left out", f"{folder.name}/{file.name}"
                 )

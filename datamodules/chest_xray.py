@@ -15,7 +15,7 @@ import pandas as pd
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import IMAGE_SUFFIXES
+from datamodules.formats.image_files import is_image_file, is_junk
 from datamodules.manifest.manifest import SPLITS, Manifest
 
 PATIENT_PATTERNS = (r"person(\d+)_", r"NORMAL2-IM-(\d+)-", r"IM-(\d+)-", r"NORMAL-(\d+)-")
@@ -85,7 +85,7 @@ class ChestXrayDataModule(ManifestDataModule):
             self._check_class_folders(self.root / split)
             for number, name in enumerate(self.class_folders):
                 for path in sorted((self.root / split / name).iterdir()):
-                    if path.suffix.lower() in IMAGE_SUFFIXES:
+                    if is_image_file(path):
                         yield split, number, path
                     else:
                         self.cleaning.count(
@@ -99,9 +99,7 @@ class ChestXrayDataModule(ManifestDataModule):
 
     def _check_class_folders(self, folder: Path) -> None:
         present = sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".")
+            path.name for path in folder.iterdir() if path.is_dir() and not is_junk(path)
         )
         known = ", ".join(self.class_folders)
         missing = [name for name in self.class_folders if name not in present]

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import IMAGE_SUFFIXES, read_image_size
+from datamodules.formats.image_files import is_image_file
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.strata import NO_LESION
@@ -317,7 +317,7 @@ class ChestXDetDataModule(ManifestDataModule):
             path
             for folder in sorted(set(folders.values()))
             for path in sorted(folder.iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
+            if is_image_file(path)
         ]
         strays = [str(path.relative_to(self.root)) for path in files if path not in named]
         for what, names in (
@@ -363,7 +363,7 @@ class ChestXDetDataModule(ManifestDataModule):
         The image's own size is read from its header.
         """
         parts: dict[str, list[Rle]] = {name: [] for name in self.classes}
-        height, width = read_image_size(image) if findings else (0, 0)
+        height, width = self.reader.read_size(image) if findings else (0, 0)
         for finding in findings:
             rle, cut = outline_rle(finding, height, width, f"{self.root}: '{id}'")
             self._count_irregularities(id, finding, rle, cut)

@@ -12,6 +12,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class UnreadableFilesError(UserError):
+    """End of a prediction that left out files that cannot be read; all others are predicted."""
+
+    exit_code = 3
+
+
 class ManifestError(UserError):
     """Error in the table of a data set, or in a file that it names."""
 

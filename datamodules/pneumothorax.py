@@ -5,7 +5,7 @@ import gzip
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +18,14 @@ import pandas as pd
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import read_image_size
+from datamodules.formats.image_files import (
+    DICOM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    image_name,
+    is_image_file,
+    is_junk,
+    walk_files,
+)
 from datamodules.formats.mask_images import read_mask
 from datamodules.formats.rle import EMPTY_TEXT, Rle, decode_rle, decode_siim
 from datamodules.manifest.manifest import Manifest
@@ -73,15 +80,26 @@ def has_mask_column(path: Path) -> bool:
         return False
 
 
-def write_siim_csv(path: Path, texts: dict[str, str]) -> None:
+def write_siim_csv(
+    path: Path, texts: dict[str, str], problems: Mapping[str, str] | None = None
+) -> None:
     """Write one row per image under the competition's header `ImageId,EncodedPixels`.
 
-    The file is gzipped if its name ends in .gz.
+    Args:
+        path: The file; it is gzipped if its name ends in .gz.
+        texts: RLE text of each image.
+        problems: Reason of each image that has no text. Its row says `unreadable`, which no reader
+            takes for an empty mask, and the reason is in a third column.
     """
+    rows: list[Sequence[str]] = [CSV_COLUMNS, *texts.items()]
+    if problems:
+        rows = [(*row, "") for row in rows]
+        rows[0] = (*CSV_COLUMNS, "problem")
+        rows += [(id, "unreadable", reason) for id, reason in problems.items()]
     with (gzip.open if path.suffix == ".gz" else open)(
         path, "wt", newline="", encoding="utf-8"
     ) as file:
-        csv.writer(file, lineterminator="\n").writerows([CSV_COLUMNS, *texts.items()])
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
@@ -180,8 +198,13 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
 
 
 def _find_kaggle_root(root: Path) -> Path | None:
-    tables = any(root.glob("*.csv")) or any(root.glob("*.csv.gz"))
-    return root if tables and next(_iter_dicoms(root), None) is not None else None
+    return root if _list_tables(root) and next(_iter_dicoms(root), None) is not None else None
+
+
+def _list_tables(root: Path) -> list[Path]:
+    """Return the CSVs of a folder, gzipped or not, by name."""
+    tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
+    return [path for path in tables if not is_junk(path)]
 
 
 def _find_png_root(root: Path) -> Path | None:
@@ -199,22 +222,12 @@ def _find_tree_root(root: Path) -> Path | None:
     )
 
 
-def _mark_visited(place: Path, seen: set[Path]) -> bool:
-    """Add a folder to the visited ones; return False if it was visited before."""
-    new = place not in seen
-    seen.add(place)
-    return new
-
-
 def _iter_dicoms(root: Path) -> Iterator[Path]:
-    """Yield every DICOM file below `root`, following links to folders (rglob does not).
-
-    A cycle of links is followed once.
-    """
-    seen: set[Path] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if _mark_visited(Path(folder, name).resolve(), seen)]
-        yield from (Path(folder, name) for name in names if name.lower().endswith(".dcm"))
+    """Yield every DICOM file below `root`, known by its suffix or content."""
+    other = IMAGE_SUFFIXES - DICOM_SUFFIXES | {".csv", ".gz"}
+    for path in walk_files(root):
+        if path.suffix.lower() not in other and is_image_file(path):
+            yield path
 
 
 LAYOUT_FINDERS = {"kaggle": _find_kaggle_root, "png": _find_png_root, "tree": _find_tree_root}
@@ -224,7 +237,7 @@ def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterat
     texts = read_siim_csv(_find_annotations(root))
     files: dict[str, Path] = {}
     for path in sorted(_iter_dicoms(root)):
-        if files.setdefault(path.stem, path) != path:
+        if files.setdefault(image_name(path), path) != path:
             cleaning.count("second DICOM of the same name: left out", str(path))
     _count_unmatched(
         root,
@@ -247,7 +260,7 @@ def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterat
 
 def _find_annotations(root: Path) -> Path:
     """Return the one CSV with the column EncodedPixels."""
-    tables = sorted([*root.glob("*.csv"), *root.glob("*.csv.gz")])
+    tables = _list_tables(root)
     named = [path for path in tables if "rle" in path.name or "train" in path.name] or tables
     named = [path for path in named if has_mask_column(path)] or named
     if len(named) != 1:
@@ -308,7 +321,8 @@ def _pair_files(
     images: Path, masks: Path, root: Path, unmatched: str, cleaning: CleaningReport
 ) -> Iterator[tuple[Path, Path]]:
     files, mask_files = (
-        {path.name: path for path in sorted(folder.glob("*.png"))} for folder in (images, masks)
+        {path.name: path for path in sorted(folder.glob("*.png")) if not is_junk(path)}
+        for folder in (images, masks)
     )
     _count_unmatched(
         root,
@@ -402,7 +416,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         return [self._rle(image)]
 
     def _rle(self, image: ImageRecord) -> Rle | None:
-        height, width = read_image_size(image.image)
+        height, width = self.reader.read_size(image.image)
         try:
             return decode_siim(image.rle_texts or (), height, width, self.relative)
         except ValueError as error:
@@ -441,9 +455,8 @@ class PneumothoraxDataModule(ManifestDataModule):
         )  # increase the number 2 when the reading of masks changes
         if not labels_file.is_file():
             with ThreadPoolExecutor() as pool:
-                labels = list(
-                    pool.map(lambda path: int((read_mask(path).mask != swap).any()), paths)
-                )
+                masks = pool.map(lambda path: read_mask(path, reader=self.reader).mask, paths)
+                labels = [int((mask != swap).any()) for mask in masks]
             self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished = labels_file.with_suffix(
                 f".{os.getpid()}.tmp"

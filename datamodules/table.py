@@ -9,7 +9,7 @@ import pandas as pd
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import read_image_size
+from datamodules.formats.image_io import ImageReader
 from datamodules.formats.meta_json import is_valid_crop
 from datamodules.manifest.manifest import SPLITS, Manifest, read_manifest
 from datamodules.manifest.validation import check_ground_truth
@@ -96,10 +96,11 @@ class TableDataModule(ManifestDataModule):
             rows["square"] if "square" in rows else pd.Series([None] * len(rows), dtype=object)
         )
         for row in used.to_numpy().nonzero()[0].tolist():
-            _check_crops(path, rows.iloc[row], squares.iat[row])
+            _check_crops(path, rows.iloc[row], squares.iat[row], manifest.reader)
         masks = rows["mask"] if "mask" in rows else pd.Series([None] * len(rows), dtype=object)
         served = {
             "mask": masks.astype(object).where(~used, rows["cropped_mask"]),
+            "whole_mask": masks,  # its size tells the orientation of the image
             "crop": squares.astype(object).where(used, None),
         }
         return replace(manifest, rows=rows.assign(**served))
@@ -148,7 +149,7 @@ def _check_columns(path: Path, rows: pd.DataFrame) -> None:
         )
 
 
-def _check_crops(path: Path, row: pd.Series, square: Any) -> None:
+def _check_crops(path: Path, row: pd.Series, square: Any, reader: ImageReader) -> None:
     """Refuse a malformed square, or a mask of another size than its image without a square."""
     if isinstance(square, list | tuple):
         if not is_valid_crop(square):
@@ -157,7 +158,8 @@ def _check_crops(path: Path, row: pd.Series, square: Any) -> None:
                 " pixels"
             )
         return
-    sizes = [read_image_size(Path(file)) for file in (row["cropped_mask"], row["image"])]
+    mask_size = reader.read_size(Path(row["cropped_mask"]))
+    sizes = [mask_size, reader.read_size(Path(row["image"]), mask_size)]
     if sizes[0] != sizes[1]:
         (height, width), image_size = sizes
         problem = (

@@ -30,6 +30,8 @@ MUST_MATCH = (
     "module.std",
     "module.scratch_normalization",
     "module.gamma",
+    "datamodule.window",
+    "datamodule.frame",
 )
 
 

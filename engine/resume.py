@@ -41,6 +41,8 @@ SETTING_KEYS = (  # settings of the training that a checkpoint's state could ove
         "datamodule.batches_per_epoch",
         "datamodule.sampling",
         "datamodule.augmentation",
+        "datamodule.window",
+        "datamodule.frame",
     ),
     *(
         "datamodule.seed",

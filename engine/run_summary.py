@@ -144,7 +144,8 @@ def print_summary(
         weights = cfg.ckpt_path or cfg.init_from
         message = (
             f"{' and '.join(cfg.do)} of {weights}, on {_describe_machine(trainer)};"
-            f" {_format_size(data)}; normalization: {_format_normalization(cfg, module)}"
+            f" {', '.join([_format_size(data), *_format_window(data)])};"
+            f" normalization: {_format_normalization(cfg, module)}"
         )
         console.print(f"{cfg.title}: {message}; written to {place}", soft_wrap=True, markup=False)
         return
@@ -180,6 +181,8 @@ def run_summary(
             for run in prepared
         ]
         found = {"made first": ", ".join(first)} | found
+    if window := _format_window(data):
+        found["gray values"] = window[0]
     return found | {
         "network": ", ".join([*describe_network(cfg.module.net, module), describe_start(cfg)]),
         "parameters": (
@@ -199,6 +202,14 @@ def _format_size(data: ManifestDataModule) -> str:
     return f"images of {size} px" + (
         f", trained on {trained} px" if trained is not None and trained != size else ""
     )
+
+
+def _format_window(data: ManifestDataModule) -> list[str]:
+    """Describe the window of images of more than 8 bits; empty if there are none."""
+    if not data.cache.deep.any():
+        return []
+    low, high = data.display_window() or (0.0, 0.0)
+    return [f"{low:g} becomes black and {high:g} white in images of more than 8 bits"]
 
 
 def _format_normalization(cfg: DictConfig, module: SupervisedModule) -> str:

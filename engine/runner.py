@@ -18,7 +18,7 @@ from torch import nn
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
-from datamodules.errors import UserError
+from datamodules.errors import UnreadableFilesError, UserError
 from engine import resume
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
@@ -110,6 +110,7 @@ def _evaluate(
     changed = cfg.tta != "none" or cfg.average_checkpoints > 1
     if start is not None:
         checkpoint_io.adopt_image_size(data, start)
+        checkpoint_io.adopt_window(data, start)
     if changed:
         _build_ensemble(cfg, module, start)
         start = None
@@ -148,6 +149,7 @@ def _evaluate_ensemble(
     paths = ensemble.checkpoints
     module.load_state_dict(checkpoint_io.read_checkpoint(paths[0])["state_dict"])
     checkpoint_io.adopt_image_size(data, paths[0])
+    checkpoint_io.adopt_window(data, paths[0])
     if "test" in cfg.do and not data.allow_leaks:
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
@@ -276,6 +278,9 @@ def _run_experiment(
         checkpoint_io.adopt_image_size(
             data, evaluated_checkpoint
         )  # no image is cached smaller than the network's input
+        window_note = checkpoint_io.adopt_window(data, evaluated_checkpoint)
+        if window_note and rank() == 0:
+            print(window_note, file=sys.stderr)
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
     set_classes_from_data(cfg, data.table)
@@ -303,11 +308,27 @@ def _run_experiment(
     try:
         score = _run_and_record(cfg, trainer, module, data, ensemble)
         code = 0 if score is None or isfinite(score) else 1
-        return score
     finally:
         close_loggers(
             loggers, code, trainer
         )  # otherwise the next fit would write into the same W&B run
+    if data.unreadable and "predict" in cfg.do and rank() == 0:
+        _report_unreadable(data, Path(cfg.paths.run))
+    return score
+
+
+def _report_unreadable(data: ManifestDataModule, run_dir: Path) -> None:
+    """End the run with its own exit code, because files are missing from its predictions.
+
+    Raises:
+        UnreadableFilesError: Always; the message names the first file.
+    """
+    number, (id, reason) = len(data.unreadable), next(iter(data.unreadable.items()))
+    raise UnreadableFilesError(
+        f"{number} of {len(data.table)} files cannot be read and {'have' if number > 1 else 'has'}"
+        f" no prediction, such as '{id}' ({reason}); all others are predicted, and the tables in"
+        f" {run_dir / 'predictions'} list the reasons in their column problem"
+    )
 
 
 def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | None:

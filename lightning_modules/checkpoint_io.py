@@ -228,6 +228,27 @@ def adopt_image_size(data: ManifestDataModule, path: Path) -> None:
         data.cache_size = data.trained_size
 
 
+def adopt_window(data: ManifestDataModule, path: Path) -> str | None:
+    """Display the images by the window that a checkpoint's weights were trained with.
+
+    Args:
+        data: Data module that is not prepared yet, or was prepared for this training. A window that
+            the user set for it is kept.
+        path: Path of the checkpoint.
+
+    Returns:
+        A note for the user if the kept window is another one.
+    """
+    data.trained_window = training_record.trained_window(read_metadata(path))
+    if data.trained_window is None or data.window is None:
+        return None
+    trained = data.trained_window.window
+    if trained in (None, data.window):
+        return None
+    given, learned = (f"[{low:g},{high:g}]" for low, high in (data.window, trained))
+    return f"datamodule.window={given} is used, and {path} was trained with {learned}"
+
+
 def _keep_own_head(module: SupervisedModule, state: dict[str, Any]) -> bool:
     """Put the module's own head and rule into `state` if it belongs to other classes.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.base import TrainedWindow
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.manifest.manifest import Manifest
@@ -20,9 +21,6 @@ from datamodules.manifest.manifest import Manifest
 RECORD_KEY = "training_record"  # key in a checkpoint
 RECORD_VERSION = 1
 SEEN_SPLITS = ("train", "val")  # weights are trained on the first and selected on the second
-WINDOW_DESCRIPTION = (  # window of 16-bit images and DICOMs; there is no other choice yet
-    "of each file: its own window, else its own range"
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def make_record(
             data.current_image_size().as_config
         ),  # image size of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.as_config,
-        "window": WINDOW_DESCRIPTION,
+        "window": data.current_window().as_state,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
     }
 
@@ -199,6 +197,17 @@ def trained_image_size(checkpoint: Mapping[str, Any]) -> ImageSize | None:
         if "image_size" in state
     ]
     return ImageSize.from_config(recorded[0]) if recorded else None
+
+
+def trained_window(checkpoint: Mapping[str, Any]) -> TrainedWindow | None:
+    """Return the window that a checkpoint's weights were trained with; None if not recorded."""
+    states = [state for name, state in checkpoint.items() if name.endswith("DataModule")]
+    recorded = [
+        state["window"]
+        for state in (*states, checkpoint.get(RECORD_KEY) or {})
+        if "window" in state
+    ]
+    return TrainedWindow.from_state(recorded[0]) if recorded else None
 
 
 def _parent_hashes(parent_records: Iterable[Mapping[str, Any]], key: str) -> set[str]:

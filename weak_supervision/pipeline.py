@@ -4,13 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.base import ManifestDataModule
-from datamodules.formats.image_io import read_image
 from datamodules.formats.rle import Rle, encode_rle
 from datamodules.loading.cache_builder import load_view
 from datamodules.loading.letterbox import Letterbox
@@ -180,6 +178,7 @@ class ImageLookup:
     def __init__(self, data: ManifestDataModule, channel: int = 0) -> None:
         self._table, self._canvas = data.table, data.current_image_size()
         self._sizes = np.asarray(data.cache.sizes).tolist()
+        self._window = data.display_window()
         labels = label_matrix(data.table)
         self._labels = None if labels is None else labels[:, channel].astype(int).tolist()
         rows: Any = data.table.rows
@@ -202,9 +201,7 @@ class ImageLookup:
     def load_image(self, id: str) -> np.ndarray:
         """Load an image at its own size, uint8 `H x W`."""
         row = self.index_by_id[id]
-        return load_view(
-            self._table, row, read_image(Path(self._columns["image"][row]), channels=1)
-        )[..., 0]
+        return load_view(self._table, row, channels=1).to_uint8(self._window)[..., 0]
 
     def ground_truth(self, id: str) -> GroundTruth:
         """Return an image's lesions, as far as boxes or a mask are known."""

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
-from datamodules.formats.image_io import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -18,7 +17,6 @@ from datamodules.formats.layout import (
     Outline,
     list_files,
     split_of,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
 from datamodules.formats.rle import Rle, validate_rle
@@ -29,7 +27,9 @@ NORMALIZED_HINT = (
 )
 
 
-def read_coco(path: Path, normalized: bool = False) -> dict[str, Any]:
+def read_coco(
+    path: Path, normalized: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+) -> dict[str, Any]:
     """Read and check one annotation file.
 
     Ids are brought to one form, so that 1 and "1" are one image; sizes become whole numbers, and
@@ -38,6 +38,7 @@ def read_coco(path: Path, normalized: bool = False) -> dict[str, Any]:
     Args:
         path: The file.
         normalized: True if coordinates are fractions of width and height.
+        max_pixels: Largest size of an image, in pixels.
 
     Returns:
         The file's content: `images`, `annotations`, `categories` and any further sections.
@@ -62,7 +63,7 @@ def read_coco(path: Path, normalized: bool = False) -> dict[str, Any]:
         _check_ids(path, section, content[section])
     _check_references(path, content)
     for image in content["images"]:
-        _check_image(path, image)
+        _check_image(path, image, max_pixels)
     _to_pixels(path, content, normalized)
     return content
 
@@ -106,7 +107,7 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
             )
 
 
-def _check_image(path: Path, image: dict[str, Any]) -> None:
+def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         raise ManifestError(
@@ -121,11 +122,11 @@ def _check_image(path: Path, image: dict[str, Any]) -> None:
                 f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
                 " set again"
             )
-    if image["height"] * image["width"] > MAX_IMAGE_PIXELS:
+    if image["height"] * image["width"] > max_pixels:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
-            f"{path}: image '{name}' has the size {size}, above the limit of {MAX_IMAGE_PIXELS:,}"
-            " pixels; correct it"
+            f"{path}: image '{name}' has the size {size}, above the limit of {max_pixels:,}"
+            f" pixels; correct it, or set datamodule.max_pixels={image['height'] * image['width']}"
         )
 
 
@@ -162,7 +163,7 @@ def find_images(path: Path, content: dict[str, Any], tree: FolderTree) -> None:
     base = path.parent.relative_to(tree.root).as_posix()
     for image in content["images"]:
         name = image["file_name"]
-        found = tree.locate(name, "" if base == "." else base, _is_image)
+        found = tree.locate(name, "" if base == "." else base, tree.is_image)
         leaves = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
         outside = found and not tree.path(found).resolve().is_relative_to(tree.root.resolve())
         if outside or (found is None and leaves):
@@ -176,10 +177,6 @@ def find_images(path: Path, content: dict[str, Any], tree: FolderTree) -> None:
                 " or take it out of the annotations"
             )
         image["file_name"] = found
-
-
-def _is_image(file: str) -> bool:
-    return suffix(file) in IMAGE_SUFFIXES
 
 
 def segmentation_rle(

@@ -1,10 +1,12 @@
-"""Reader of DICOM files as uint8 images: look-up tables, window, MONOCHROME1."""
+"""Reader of DICOM files: look-up tables, window, padding, MONOCHROME1, codecs."""
 
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +15,21 @@ from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+)
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, UserError
+from datamodules.formats.gray_levels import SourceImage, encode_levels
+from datamodules.formats.image_files import DICM_OFFSET, is_bare_dicom
+from datamodules.formats.image_io import ImageReader, check_frame, check_pixels
 
 LEVEL_TAGS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 MAX_LEVEL = float(
@@ -48,35 +62,94 @@ def check_display_levels(dataset: Dataset) -> None:
         raise InvalidDisplayLevels(f"WindowWidth={width:g}, which is negative")
 
 
-def to_display_uint8(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Convert stored values to the gray image that a viewer shows.
+def to_source_image(
+    stored: np.ndarray, padding: np.ndarray | None, dataset: Dataset, ignore_window: bool
+) -> SourceImage:
+    """Convert stored values to gray levels, with the orientation of brightness of a viewer.
 
     The modality LUT or rescaling comes first, then the VOI LUT or window, then the inversion of
-    MONOCHROME1.
+    MONOCHROME1. Padding does not count for a range and is black.
 
     Args:
         stored: Decoded values `H x W`, or RGB `H x W x 3`.
+        padding: True for pixels that show nothing, `H x W`, or None.
         dataset: Elements of the file; the first of several windows or VOI LUTs is used.
+        ignore_window: True to leave out the file's own window or VOI LUT.
 
     Returns:
-        uint8 `H x W`. Without a window, 8-bit values stay as they are and deeper values are scaled
-        by their own range.
+        uint8 `H x W x 1` for a file with a window, and for 8-bit values, which stay as they are;
+        otherwise the values behind the modality LUT or rescaling, as levels of 16 bits.
 
     Raises:
         InvalidDisplayLevels: See `check_display_levels`; or rescaling produces pixels that are not
             finite.
     """
     check_display_levels(dataset)
-    if stored.ndim == 3:
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    if stored.ndim == 3:  # a window is not meant for colors
         stored = cv2.cvtColor(stored, cv2.COLOR_RGB2GRAY)
-    elif dataset.get("VOILUTSequence"):
-        stored = _apply_voi_lut(_apply_rescale(stored, dataset), dataset.VOILUTSequence[0], dataset)
-    elif _first_value(dataset, "WindowWidth") and _first_value(dataset, "WindowCenter") is not None:
-        stored = _apply_window(_apply_rescale(stored, dataset), dataset)
-    elif not _keeps_value_order(dataset):
-        stored = _apply_rescale(stored, dataset)
-    pixels = stored if stored.dtype == np.uint8 else _stretch_range(stored, dataset)
-    return cv2.bitwise_not(pixels) if dataset.PhotometricInterpretation == "MONOCHROME1" else pixels
+        if not _is_plain_8_bit(stored, dataset):
+            return _deep_image(stored, dataset, padding, inverted)
+    elif has_window(dataset) and not ignore_window:
+        stored = _apply_own_window(_apply_rescale(stored, dataset), dataset)
+    elif has_window(dataset) or not _is_plain_8_bit(stored, dataset):
+        return _deep_image(stored, dataset, padding, inverted)
+    pixels = stored.astype(np.uint8)
+    pixels = np.invert(pixels) if inverted else pixels
+    if padding is not None:
+        pixels = np.where(padding, np.uint8(0), pixels)
+    return SourceImage(pixels[..., None])
+
+
+def _deep_image(
+    stored: np.ndarray, dataset: Dataset, padding: np.ndarray | None, inverted: bool
+) -> SourceImage:
+    """Return the values behind the modality LUT or rescaling as levels of 16 bits."""
+    if dataset.get("ModalityLUTSequence"):
+        slope, intercept, stored = 1.0, 0.0, _apply_rescale(stored, dataset)
+    else:
+        slope, intercept = _rescaling(dataset)
+    levels, meaning = encode_levels(stored, padding, slope, intercept, inverted)
+    if not all(abs(value) <= MAX_LEVEL for value in meaning.value_range(levels)):
+        raise InvalidDisplayLevels(
+            f"RescaleSlope={slope:g} and RescaleIntercept={intercept:g}, which make pixels that are"
+            " not finite"
+        )
+    return SourceImage(levels[..., None], meaning)
+
+
+def has_window(dataset: Dataset) -> bool:
+    """Return True if a file has a window or VOI LUT of its own; a width of 0 is none."""
+    return bool(dataset.get("VOILUTSequence")) or bool(
+        _first_value(dataset, "WindowWidth") and _first_value(dataset, "WindowCenter") is not None
+    )
+
+
+def _find_padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+    """Return True for pixels of PixelPaddingValue, or up to PixelPaddingRangeLimit; None if none.
+
+    An element that was written with the wrong sign is read as the bits that it has.
+    """
+    ends = [dataset.get(keyword) for keyword in PADDING_TAGS]
+    if ends[0] is None:
+        return None
+    bits = [int(value) for value in ends if value is not None]
+    if np.issubdtype(stored.dtype, np.integer):
+        limits = np.iinfo(stored.dtype)
+        size = limits.max - limits.min + 1
+        bits = [(value - limits.min) % size + limits.min for value in bits]
+    padding = (stored >= min(bits)) & (stored <= max(bits))
+    return padding if padding.any() else None
+
+
+def _is_plain_8_bit(stored: np.ndarray, dataset: Dataset) -> bool:
+    """Return True for values that are gray levels of 8 bits already."""
+    return (
+        dataset.BitsStored <= 8
+        and not dataset.PixelRepresentation
+        and np.issubdtype(stored.dtype, np.integer)
+        and _keeps_value_order(dataset)
+    )
 
 
 def _keeps_value_order(dataset: Dataset) -> bool:
@@ -95,10 +168,7 @@ def _apply_rescale(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if dataset.get("ModalityLUTSequence"):
         item = dataset.ModalityLUTSequence[0]
         return _read_lut(item, dataset)[_lut_positions(stored, item)]
-    slope, intercept = (
-        float(dataset.get("RescaleSlope") or 1),
-        float(dataset.get("RescaleIntercept") or 0),
-    )
+    slope, intercept = _rescaling(dataset)
     if (slope, intercept) == (1, 0):
         return stored
     with np.errstate(over="ignore", invalid="ignore"):
@@ -109,6 +179,18 @@ def _apply_rescale(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
             " not finite"
         )
     return values
+
+
+def _rescaling(dataset: Dataset) -> tuple[float, float]:
+    """Return slope and intercept; a slope of 0 counts as absent."""
+    return float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+
+
+def _apply_own_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Convert values to uint8 by the file's first VOI LUT, or its first window."""
+    if dataset.get("VOILUTSequence"):
+        return _apply_voi_lut(values, dataset.VOILUTSequence[0], dataset)
+    return _apply_window(values, dataset)
 
 
 def _apply_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -154,20 +236,6 @@ def _read_lut(item: Dataset, dataset: Dataset) -> np.ndarray:
     return np.asarray(item.LUTData, np.uint16)
 
 
-def _stretch_range(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Convert values to uint8: 8 stored bits as they are, others scaled by their own range."""
-    if (
-        dataset.BitsStored <= 8
-        and not dataset.PixelRepresentation
-        and np.issubdtype(values.dtype, np.integer)
-        and _keeps_value_order(dataset)
-    ):
-        return values.astype(np.uint8)
-    wide = values.astype(np.float32)
-    low, high = float(wide.min()), float(wide.max())
-    return ((wide - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
-
-
 SIZE_TAGS = ["Rows", "Columns"]
 SAMPLE_TAGS = [
     "NumberOfFrames",
@@ -179,6 +247,7 @@ SAMPLE_TAGS = [
     "PixelRepresentation",
     "PixelData",
 ]
+PADDING_TAGS = ["PixelPaddingValue", "PixelPaddingRangeLimit"]
 DISPLAY_TAGS = [
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -189,33 +258,30 @@ warnings.filterwarnings(
 )  # users cannot repair encodings; set once, not per file, because threads share the filters
 
 
-def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
-    """Decode a single-frame DICOM as a viewer shows it; color becomes gray.
+def read_dicom(path: Path, data: bytes | None, reader: ImageReader) -> SourceImage:
+    """Decode one frame of a DICOM; color becomes gray.
 
     Args:
         path: The file; every error message names it.
         data: The file's bytes if they were read already.
+        reader: Frame, limit of pixels and use of the file's own window.
 
     Returns:
-        uint8 `H x W`, bright where a MONOCHROME2 display is bright; see `to_display_uint8`.
+        Gray levels `H x W x 1`, see `to_source_image`.
 
     Raises:
-        ManifestError: The file is not a DICOM, has no pixel data, is truncated, has several frames,
-            is larger than MAX_IMAGE_PIXELS, or needs a codec that is not installed.
+        ManifestError: The file is not a DICOM, has no pixel data, is truncated, has several frames
+            of which none is chosen, is larger than `reader.max_pixels`, or is compressed in a way
+            that cannot be decoded.
         ContentError: A window or rescaling cannot display an image, see `check_display_levels`.
     """
     with _translate_errors(path):
-        dataset = dcmread(
-            path if data is None else io.BytesIO(data),
-            specific_tags=[*SIZE_TAGS, *SAMPLE_TAGS, *DISPLAY_TAGS],
-        )
-        _check_single_frame(path, dataset)
-        stored = _decode_baseline_jpeg(dataset)
-        if stored is None:
-            _check_codec(path, dataset)
-            stored = pixel_array(dataset)
+        tags = [*SIZE_TAGS, *SAMPLE_TAGS, *DISPLAY_TAGS, *PADDING_TAGS]
+        dataset = _read_dataset(path, data, specific_tags=tags)
+        _check_picture(path, dataset, reader)
+        stored, padding = _decode_frame(path, dataset, reader.frame or 0)
         try:
-            return to_display_uint8(stored, dataset)
+            return to_source_image(stored, padding, dataset, reader.ignore_dicom_windows)
         except InvalidDisplayLevels as error:
             raise ContentError(
                 f"{path} has {error}; correct or delete that element, or take the file out of the"
@@ -223,16 +289,52 @@ def read_dicom(path: Path, data: bytes | None = None) -> np.ndarray:
             ) from error
 
 
-def read_dicom_size(path: Path) -> tuple[int, int]:
+def read_dicom_size(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
     """Return height and width in pixels from the file's header, without decoding.
 
     Raises:
         ManifestError: The file is not a DICOM, or has no image.
     """
     with _translate_errors(path):
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=SIZE_TAGS)
-        _check_dicom_size(path, dataset)
+        dataset = _read_dataset(path, None, stop_before_pixels=True, specific_tags=SIZE_TAGS)
+        _check_dicom_size(path, dataset, max_pixels)
         return int(dataset.Rows), int(dataset.Columns)
+
+
+def has_image(path: Path) -> bool:
+    """Return True if a DICOM's header announces an image, which a report or DICOMDIR lacks."""
+    try:
+        read_dicom_size(path, sys.maxsize)
+    except ManifestError:
+        return False
+    return True
+
+
+def _read_dataset(path: Path, data: bytes | None, **options: Any) -> Dataset:
+    """Read a DICOM, also one without preamble or without file meta information.
+
+    The transfer syntax is then the one in which the elements are written.
+
+    Raises:
+        InvalidDicomError: The content is not that of a DICOM.
+    """
+    with path.open("rb") if data is None else io.BytesIO(data) as file:
+        start = file.read(DICM_OFFSET + 4)
+        file.seek(0)
+        bare = start[DICM_OFFSET:] != b"DICM"
+        if bare and not is_bare_dicom(start):
+            raise InvalidDicomError
+        dataset = dcmread(file, force=bare, **options)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+            raise ManifestError(
+                f"{path} is compressed, and no Transfer Syntax UID tells how; write it again with"
+                " its file meta information, or export it uncompressed"
+            )
+    return dataset
 
 
 def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
@@ -248,7 +350,7 @@ def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
         ManifestError: not a DICOM.
     """
     with _translate_errors(path):
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["PixelSpacing"])
+        dataset = _read_dataset(path, None, stop_before_pixels=True, specific_tags=["PixelSpacing"])
         values = [float(value) for value in dataset.get("PixelSpacing") or ()]
         if len(values) != 2 or not all(0 < value <= MAX_LEVEL for value in values):
             return None
@@ -280,36 +382,65 @@ def _translate_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_dicom_size(path: Path, dataset: Dataset) -> None:
+def _check_dicom_size(path: Path, dataset: Dataset, max_pixels: int) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ManifestError(
             f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file"
             " or take it out of the data set"
         )
-    if dataset.Rows * dataset.Columns > MAX_IMAGE_PIXELS:
-        raise ManifestError(
-            f"{path} has a header size above the limit of {MAX_IMAGE_PIXELS:,} pixels; replace or"
-            " remove it"
-        )
+    check_pixels(path, int(dataset.Rows), int(dataset.Columns), max_pixels)
 
 
-def _check_single_frame(path: Path, dataset: Dataset) -> None:
-    _check_dicom_size(path, dataset)
+def _check_picture(path: Path, dataset: Dataset, reader: ImageReader) -> None:
+    _check_dicom_size(path, dataset, reader.max_pixels)
     if not dataset.get("PixelData"):
         raise ManifestError(
             f"{path} has no pixel data, it is truncated or no image; replace the file or take it"
             " out of the data set"
         )
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ManifestError(
-            f"{path} holds {dataset.NumberOfFrames} frames, but only single-frame files are read;"
-            " export every frame as its own file"
-        )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1 or reader.frame is not None:
+        check_frame(path, frames, reader.frame)
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ManifestError(f"{path} is colored by a palette; export it as MONOCHROME2 or RGB")
 
 
-def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:
+def _decode_frame(path: Path, dataset: Dataset, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the stored values of one frame and its padding.
+
+    Padding may use bits above BitsStored, which are cleared afterwards.
+
+    Returns:
+        `H x W`, or RGB `H x W x 3`; and see `_find_padding`.
+    """
+    stored = _decode_baseline_jpeg(dataset, frame)
+    if stored is None:
+        _check_codec(path, dataset)
+        deep_jpeg = (
+            dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+            and dataset.BitsStored > 8
+            and dataset.SamplesPerPixel == 1
+        )
+        if deep_jpeg:
+            stored = _decode_deep_jpeg(dataset, frame)
+        elif dataset.SamplesPerPixel == 1:
+            stored = pixel_array(dataset, index=frame, correct_unused_bits=False)
+        else:
+            return pixel_array(dataset, index=frame), None
+    padding = _find_padding(stored, dataset)
+    return _clear_unused_bits(stored, dataset), padding
+
+
+def _clear_unused_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Fill the bits above BitsStored with zeros or the sign; JPEG 2000 and JPEG-LS need none."""
+    corrected = (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+    unused = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
+    if unused <= 0 or dataset.file_meta.TransferSyntaxUID in corrected:
+        return stored
+    return stored << unused >> unused
+
+
+def _decode_baseline_jpeg(dataset: Dataset, frame: int) -> np.ndarray | None:
     """Decode a gray 8-bit JPEG with OpenCV, which lets other threads run.
 
     Returns:
@@ -321,15 +452,51 @@ def _decode_baseline_jpeg(dataset: Dataset) -> np.ndarray | None:
         or dataset.BitsAllocated != 8
     ):
         return None
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if END_OF_JPEG not in frame[-64:]:  # OpenCV would silently fill the missing rows with gray
+    encoded = _encoded_frame(dataset, frame)
+    if END_OF_JPEG not in encoded[-64:]:  # OpenCV would silently fill missing rows with gray
         return None
     pixels = cv2.imdecode(
-        np.frombuffer(frame, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+        np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     )
     return (
         pixels if pixels is not None and pixels.shape == (dataset.Rows, dataset.Columns) else None
     )
+
+
+def _encoded_frame(dataset: Dataset, frame: int) -> bytes:
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    return get_frame(dataset.PixelData, frame, number_of_frames=frames)
+
+
+def _decode_deep_jpeg(dataset: Dataset, frame: int) -> np.ndarray:
+    """Decode a gray 12-bit JPEG Extended by GDCM, which pydicom does not hand to it.
+
+    Raises:
+        ValueError: The frame is damaged.
+    """
+    import gdcm
+
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(_encoded_frame(dataset, frame))
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((dataset.Columns, dataset.Rows, 1))
+    image.SetDataElement(element)
+    gray = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gray))
+    syntax = gdcm.TransferSyntax.GetTSType(str(JPEGExtended12Bit))
+    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, bits, bits - 1, signed))
+    # GDCM returns char* as str
+    values = np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), "<u2")
+    if values.size != dataset.Rows * dataset.Columns:
+        raise ValueError("its JPEG cannot be decoded")
+    return values.view("<i2" if signed else "<u2").reshape(dataset.Rows, dataset.Columns)
 
 
 def _check_codec(path: Path, dataset: Dataset) -> None:
@@ -344,7 +511,7 @@ def _check_codec(path: Path, dataset: Dataset) -> None:
     eight_bits_alone = (
         syntax == JPEGExtended12Bit
         and dataset.BitsStored > 8
-        and set(decoder.available_plugins) == {"pillow"}
+        and "gdcm" not in decoder.available_plugins
     )
     if not decoder.is_available or eight_bits_alone:
         raise ManifestError(

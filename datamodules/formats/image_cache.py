@@ -1,19 +1,29 @@
 """Cache of decoded and resized images: memory-mapped arrays shared by workers, ranks and runs."""
 
+import json
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from datamodules.formats.gray_levels import (
+    EIGHT_BITS,
+    LevelMap,
+    Window,
+    common_window,
+    is_blank_in_window,
+)
 from datamodules.formats.rle import decode_rle
+
+UNREADABLE_FILE = "unreadable.json"
 
 
 class ImageCache:
     """Reader of the arrays that `datamodules.loading.cache_builder.build_cache` wrote.
 
     Arrays are opened on first use; a pickled copy (spawned workers) holds only the path. Images are
-    uint8 and letterboxed, masks are stored as bits, sizes are the original sizes in pixels, and
-    digests are the sha256 of each image file.
+    letterboxed, masks are stored as bits, sizes are the original sizes in pixels, and digests are
+    the sha256 of each image file. `image` is what a network or a person sees of a row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,8 +37,67 @@ class ImageCache:
 
     @cached_property
     def images(self) -> np.ndarray:
-        """Images, uint8 `N x height x width x channels`."""
+        """Images, `N x height x width x channels`.
+
+        They are uint8 gray levels, or uint16 if any image of the data set is deep; `level_maps`
+        then tells the meaning of each row.
+        """
         return self._open_array("images")
+
+    def image(self, row: int, window: Window | None) -> np.ndarray:
+        """Return a row's displayed image on the canvas, uint8 `height x width x channels`.
+
+        Args:
+            row: Number of the row.
+            window: Window of the data set, see `LevelMap.to_uint8`; rows of 8 bits do not need it.
+        """
+        return self.level_map(row).to_uint8(np.array(self.images[row]), window)
+
+    @cached_property
+    def level_maps(self) -> np.ndarray | None:
+        """Meaning of each row's levels, LEVEL_MAP_DTYPE `N`; None if all images have 8 bits."""
+        return (
+            self._open_array("level_maps") if (self.folder / "level_maps.npy").is_file() else None
+        )
+
+    def level_map(self, row: int) -> LevelMap:
+        """Return the meaning of a row's levels."""
+        return EIGHT_BITS if self.level_maps is None else LevelMap(*self.level_maps[row].item())
+
+    @cached_property
+    def deep(self) -> np.ndarray:
+        """Bool `N`, True for images that need a window."""
+        return (
+            np.zeros(len(self.sizes), bool)
+            if self.level_maps is None
+            else np.array(self.level_maps["deep"])
+        )
+
+    def common_window(self, rows: np.ndarray) -> Window | None:
+        """Return the window of some deep images together; None if none of the rows is deep."""
+        if not self.deep[rows].any():
+            return None
+        quantiles = self._open_array("value_quantiles")
+        return common_window(np.asarray(quantiles[rows]), self._open_array("value_pixels")[rows])
+
+    def blank(self, window: Window | None) -> np.ndarray:
+        """Return True for images that show nearly one gray value in a window, bool `N`."""
+        flat = np.array(self.nearly_uniform)
+        if window is not None and self.level_maps is not None:
+            flat |= is_blank_in_window(np.asarray(self._open_array("value_quantiles")), window)
+        return flat
+
+    @cached_property
+    def notes(self) -> np.ndarray:
+        """Bits of what is noted about each image, uint8 `N`; see `SourceImage.notes`."""
+        return self._open_array("notes")
+
+    @cached_property
+    def unreadable(self) -> dict[int, str]:
+        """Rows that could not be read, with the reason; only where `build_cache` skips them."""
+        path = self.folder / UNREADABLE_FILE
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {int(row): reason for row, reason in found.items()}
 
     @cached_property
     def has_masks(self) -> bool:
@@ -62,7 +131,7 @@ class ImageCache:
 
     @cached_property
     def nearly_uniform(self) -> np.ndarray:
-        """Bool `N`, True for images of nearly one gray value; see `image_io.is_nearly_uniform`."""
+        """Bool `N`, True for 8-bit images of nearly one gray value; see `is_nearly_uniform`."""
         return self._open_array("nearly_one_gray")
 
     @cached_property

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,15 @@ from PIL import Image
 
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.atomic_write import atomic_write
-from datamodules.formats.image_io import decode_image, is_dicom, read_image
+from datamodules.formats.image_files import is_dicom
+from datamodules.formats.image_io import (
+    DEFAULT_READER,
+    ImageReader,
+    bit_depth,
+    decode_deep_color,
+    read_bytes,
+    turn_as_shown,
+)
 
 Value = int | str  # a stored number, or a color as "#rrggbb"
 Coding = Literal["gray", "palette", "color", "alpha"]
@@ -121,18 +129,21 @@ class MaskReading:
         return self.ignore_value is not None
 
 
-def read_mask(path: Path, reading: MaskReading | None = None) -> MaskImage:
-    """Read one mask image.
+def read_mask(
+    path: Path, reading: MaskReading | None = None, reader: ImageReader = DEFAULT_READER
+) -> MaskImage:
+    """Read one mask image in the orientation that viewers show.
 
     Args:
         path: The file; every error message names it.
         reading: Meaning of the data set's values; None decides by this file alone, for one class.
+        reader: Reader of the data set's files, for its limit of pixels.
 
     Raises:
         ContentError: The values do not identify the classes.
         ManifestError: The file is missing or cannot be decoded.
     """
-    pixels, content = _load_values(path)
+    pixels, content = _load_values(path, reader)
     if reading is None:
         reading = interpret_masks({path: content}, classes=("lesion",))
     if content.coding == "palette" and not reading.palette:
@@ -174,19 +185,22 @@ def _apply(path: Path, pixels: np.ndarray, content: MaskContent, reading: MaskRe
     return MaskImage(planes, False, ignored)
 
 
-def survey_masks(paths: Sequence[Path], cache_dir: Path | None = None) -> dict[Path, MaskContent]:
+def survey_masks(
+    paths: Sequence[Path], cache_dir: Path | None = None, reader: ImageReader = DEFAULT_READER
+) -> dict[Path, MaskContent]:
     """Read which values each mask image holds; files that cannot be read are left out.
 
     Args:
         paths: Mask images.
         cache_dir: Folder in which the result is kept for the next run; None keeps nothing.
+        reader: Reader of the data set's files, for its limit of pixels.
     """
     stored = None if cache_dir is None else cache_dir / f"mask-values-{_stamp(paths)}.json"
     if stored is not None and stored.is_file():
         found = json.loads(stored.read_text(encoding="utf-8"))
     else:
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_survey_file, paths))
+            found = list(pool.map(lambda path: _survey_file(path, reader), paths))
         if stored is not None:
             stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             atomic_write(stored, json.dumps(found).encode())
@@ -203,9 +217,9 @@ def survey_masks(paths: Sequence[Path], cache_dir: Path | None = None) -> dict[P
     }
 
 
-def _survey_file(path: Path) -> dict[str, Any] | None:
+def _survey_file(path: Path, reader: ImageReader) -> dict[str, Any] | None:
     try:
-        return asdict(_load_values(path)[1])
+        return asdict(_load_values(path, reader)[1])
     except ManifestError:  # reported with its name by the check that reads the file again
         return None
 
@@ -432,32 +446,30 @@ def _to_number(value: Value) -> int:
     return int(value[1:], 16) if isinstance(value, str) else value
 
 
-def _load_values(path: Path) -> tuple[np.ndarray, MaskContent]:
+def _load_values(path: Path, reader: ImageReader) -> tuple[np.ndarray, MaskContent]:
     """Return the stored values of a mask, `H x W`, and which there are; a color is 0xRRGGBB."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the"
-            " data set"
-        ) from error
     if path.suffix.lower() == ".npy":
         return _describe_gray(path, _load_array(path))
+    data = read_bytes(path)
     if is_dicom(path, data):
-        return _describe_gray(path, read_image(path, 1, data)[..., 0])
-    image = decode_image(path, data)
+        return _describe_gray(path, reader.read(path, 1, data).to_uint8(None)[..., 0])
+    image = replace(reader, frame=0).decode(path, data)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ContentError(
             f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
         )
+    pixels, content = _describe_image(path, image, data)
+    return turn_as_shown(pixels, image), content
+
+
+def _describe_image(path: Path, image: Image.Image, data: bytes) -> tuple[np.ndarray, MaskContent]:
     if image.mode == "P" and "transparency" not in image.info:
         return _describe_palette(path, image)
-    if image.mode == "P" or image.mode in ("PA", "La", "RGBa"):
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        # also one gray value or color that is declared transparent
         return _describe_color(path, np.asarray(image.convert("RGBA")))
     pixels = _raw_pixels(path, image, data)
-    if "transparency" in image.info:  # one gray value or color that is declared transparent
-        return _describe_color(path, np.asarray(image.convert("RGBA")))
     return _describe_gray(path, pixels) if pixels.ndim == 2 else _describe_color(path, pixels)
 
 
@@ -612,14 +624,8 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
 
     Pillow keeps only the upper 8 of 16 bits of a color, which turns 1 into 0.
     """
-    if len(image.getbands()) > 1 and _bit_depth(image, data) > 8:
-        deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if deep is None:
-            raise ContentError(
-                f"{path} is a color image of {_bit_depth(image, data)} bits, which cannot be"
-                f" read as a mask; {REDRAW_HINT}"
-            )
-        return deep
+    if len(image.getbands()) > 1 and bit_depth(image, data) > 8:
+        return decode_deep_color(path, image, data, REDRAW_HINT)
     known = image.mode in (
         "1",
         "L",
@@ -631,13 +637,6 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
         "F",
     ) or image.mode.startswith("I;16")
     return np.asarray(image if known else image.convert("RGB"))
-
-
-def _bit_depth(image: Image.Image, data: bytes) -> int:
-    """Return the bits per color and pixel from the file's header."""
-    return (
-        data[24] if image.format == "PNG" else int(np.max(getattr(image, "tag_v2", {}).get(258, 8)))
-    )  # 258: BitsPerSample of a TIFF
 
 
 def _check_finite(path: Path, pixels: np.ndarray) -> None:

@@ -50,7 +50,12 @@ def decode_rle(rles: Sequence[Rle | None], height: int, width: int) -> np.ndarra
     return mask
 
 
-def validate_rle(rle: Any, height: int | None = None, width: int | None = None) -> Rle:
+def validate_rle(
+    rle: Any,
+    height: int | None = None,
+    width: int | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> Rle:
     """Check an untrusted RLE, so that pycocotools never reads or writes beyond an image.
 
     Args:
@@ -58,20 +63,23 @@ def validate_rle(rle: Any, height: int | None = None, width: int | None = None) 
             pycocotools' compressed string.
         height: The image's height in pixels, which `size` must match; None if unknown.
         width: The image's width in pixels; None if unknown.
+        max_pixels: Largest size that is accepted, in pixels, where the image's is unknown.
 
     Returns:
         The same RLE with compressed counts; compressed counts are kept unchanged.
 
     Raises:
         ValueError: It is not a dict; the size is not two whole numbers from 1 on, is above
-            MAX_IMAGE_PIXELS or is not the image's; or the counts are missing, not whole numbers,
+            `max_pixels` or is not the image's; or the counts are missing, not whole numbers,
             negative, or do not add up to height x width. The message is only the reason.
     """
     if not isinstance(rle, dict):
         raise ValueError(
             f"an RLE must be {{size: [height, width], counts: ...}}, not {_excerpt(rle)}"
         )
-    rows, columns = _validate_size(rle.get("size"))
+    # the size of a decoded image is below the limit already
+    limit = max_pixels if height is None or width is None else max(max_pixels, height * width)
+    rows, columns = _validate_size(rle.get("size"), limit)
     if None not in (height, width) and (rows, columns) != (height, width):
         raise ValueError(
             f"the RLE has the size {rows} x {columns}, and the image has {height} x {width} pixels"
@@ -96,7 +104,7 @@ def validate_rle(rle: Any, height: int | None = None, width: int | None = None) 
     return {"size": [rows, columns], "counts": compressed.decode()}
 
 
-def _validate_size(size: Any) -> tuple[int, int]:
+def _validate_size(size: Any, max_pixels: int) -> tuple[int, int]:
     if (
         not isinstance(size, list | tuple)
         or len(size) != 2
@@ -107,10 +115,10 @@ def _validate_size(size: Any) -> tuple[int, int]:
             f"the size of the RLE is {_excerpt(size)}, and not two whole numbers [height, width]"
         )
     rows, columns = map(int, size)
-    if rows * columns > MAX_IMAGE_PIXELS:
+    if rows * columns > max_pixels:
         raise ValueError(
             f"the size of the RLE is {rows} x {columns}, above the limit of"
-            f" {MAX_IMAGE_PIXELS:,} pixels"
+            f" {max_pixels:,} pixels (datamodule.max_pixels)"
         )
     return rows, columns
 

@@ -4,18 +4,31 @@ import hashlib
 import json
 import os
 import shutil
+import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import joblib
 import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
-from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError, UserError
-from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import is_nearly_uniform, read_image
+from datamodules.errors import ManifestError, UserError
+from datamodules.formats.gray_levels import (
+    LEVEL_MAP_DTYPE,
+    N_QUANTILES,
+    SourceImage,
+    ValueSummary,
+    Window,
+    common_window,
+    summarize_values,
+)
+from datamodules.formats.image_cache import UNREADABLE_FILE, ImageCache
+from datamodules.formats.image_io import is_nearly_uniform
 from datamodules.formats.rle import decode_rle
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.letterbox import Letterbox
@@ -23,14 +36,24 @@ from datamodules.manifest.leakage import THUMBNAIL_SIZE, make_thumbnail
 from datamodules.manifest.manifest import Manifest, RowMask, get_crop
 
 
-def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
-    """Return a row's view: its image `pixels`, uint8 `H x W x C`, or the square in `crop`.
+def load_view(
+    manifest: Manifest, row: int, channels: int, data: bytes | None = None
+) -> SourceImage:
+    """Decode a row's view: its image, or the square in its column `crop`.
+
+    Args:
+        manifest: Rows of the data set.
+        row: Number of the row.
+        channels: 1 for gray, 3 for RGB.
+        data: The file's bytes if they were read already.
 
     Raises:
-        ManifestError: The image does not have the size in its row, or the crop does not overlap it.
+        ManifestError: The image cannot be read, does not have the size in its row, or the crop does
+            not overlap it.
     """
     rows: Any = manifest.rows
-    height, width = pixels.shape[:2]
+    image = manifest.read_image(row, channels, data)
+    height, width = image.pixels.shape[:2]
     if "height" in rows:
         _check_same_size(
             rows["image"].iat[row],
@@ -42,13 +65,13 @@ def load_view(manifest: Manifest, row: int, pixels: np.ndarray) -> np.ndarray:
     if crop and not (
         -crop[2] < crop[0] < height
         and -crop[2] < crop[1] < width
-        and crop[2] ** 2 <= MAX_IMAGE_PIXELS
+        and crop[2] ** 2 <= manifest.reader.max_pixels
     ):
         raise ManifestError(
             f"the crop {crop} of {rows['image'].iat[row]} lies outside its {height} x {width}"
             " pixels; correct it"
         )
-    return crop_square(pixels, crop) if crop else pixels
+    return replace(image, pixels=crop_square(image.pixels, crop)) if crop else image
 
 
 def crop_square(pixels: np.ndarray, crop: list[int]) -> np.ndarray:
@@ -77,11 +100,16 @@ def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, w
             )
 
 
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 
 
 def build_cache(
-    manifest: Manifest, size: ImageSizeLike, channels: int, folder: Path, workers: int | None = None
+    manifest: Manifest,
+    size: ImageSizeLike,
+    channels: int,
+    folder: Path,
+    workers: int | None = None,
+    unreadable: Literal["refuse", "skip"] = "refuse",
 ) -> ImageCache:
     """Open the cache of a manifest at one size, or build it by decoding all images.
 
@@ -91,6 +119,9 @@ def build_cache(
         channels: 1 or 3.
         folder: Folder of all caches; it is made private to the user (mode 0700).
         workers: Number of decoding threads; None for one per core.
+        unreadable: `refuse` a file that cannot be read, or `skip` it: its row is black and is
+            listed in `ImageCache.unreadable`. A cache that lists one is built again the next time,
+            because a codec or a permission may have been the reason.
 
     Raises:
         ManifestError: An image is missing, unreadable, or differs in size from its mask; or a mask
@@ -100,15 +131,18 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     size = ImageSize.from_config(size)
     place = folder / f"images-{cache_fingerprint(manifest, size, channels)}"
-    if place.is_dir():
+    if place.is_dir() and not (place / UNREADABLE_FILE).is_file():
         return ImageCache(place)
+    began = time.time()
     with FileLock(f"{place}.lock"):
+        if (place / UNREADABLE_FILE).is_file() and not _is_newer(place / UNREADABLE_FILE, began):
+            shutil.rmtree(place)
         if not place.is_dir():  # another process may have built it in the meantime
             unfinished = folder / f"{place.name}.{os.getpid()}.tmp"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(mode=0o700)
             try:
-                _fill_cache(manifest, size, channels, unfinished, workers)
+                _fill_cache(manifest, size, channels, unfinished, workers, unreadable)
                 unfinished.rename(place)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -120,9 +154,13 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
 
     A file is identified by its path, size and modification time.
     """
-    how_masks_are_read = f"{manifest.mask_reading} {manifest.swap_masks}"
+    reader = manifest.reader
+    how_files_are_read = (
+        f"{manifest.mask_reading} {manifest.swap_masks} {reader.frame}"
+        f" {reader.ignore_dicom_windows}"
+    )
     digest = hashlib.sha256(
-        f"{CACHE_VERSION} {size} {channels} {manifest.classes} {how_masks_are_read}".encode()
+        f"{CACHE_VERSION} {size} {channels} {manifest.classes} {how_files_are_read}".encode()
     )
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
@@ -135,6 +173,8 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
     for row in range(len(manifest)) if "crop" in manifest.rows else ():
         if crop := get_crop(manifest, row):
             digest.update(f"{row} {crop}".encode())
+    if "height" in manifest.rows:  # they choose between the orientations of an image
+        digest.update(manifest.rows[["height", "width"]].to_csv().encode())
     return digest.hexdigest()[:16]
 
 
@@ -149,7 +189,12 @@ def _file_stamp(path: str) -> str:
 
 
 def _fill_cache(
-    manifest: Manifest, size: ImageSize, channels: int, folder: Path, workers: int | None
+    manifest: Manifest,
+    size: ImageSize,
+    channels: int,
+    folder: Path,
+    workers: int | None,
+    unreadable: str,
 ) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
     packed = -(
@@ -161,7 +206,7 @@ def _fill_cache(
         """Create a memory-mapped array `N x shape` in the folder."""
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
-    images = create("images", np.uint8, *size, channels)
+    images = _ImageArrays(folder, (n, *size, channels))
     masks, areas = (
         (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes))
         if classes
@@ -173,46 +218,138 @@ def _fill_cache(
         create("digests", "S64"),
     )
     flat, soft = create("nearly_one_gray", bool), create("soft_masks", bool)
+    notes = create("notes", np.uint8)
+    unread: dict[int, str] = {}
     true_areas = create("true_areas", np.int64) if "true_mask" in manifest.rows else None
     paths = [Path(path) for path in manifest.rows["image"].tolist()]
 
     def cache_row(row: int) -> list[bytes]:
         """Write one row into the arrays and return the RLE counts of its masks."""
         data = paths[row].read_bytes()
-        pixels = load_view(manifest, row, read_image(paths[row], channels, data))
+        view = load_view(manifest, row, channels, data)
+        pixels = view.pixels
         height, width = pixels.shape[:2]
         rles, soft[row], _ = manifest.mask(row) if classes else RowMask([])
         check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
-        images[row] = box.image(pixels)
+        images.write(row, view, box.image(pixels))
         if masks is not None and areas is not None:
             truth = decode_rle(rles, height, width)
             masks[row], areas[row] = (
                 np.packbits(box.mask(truth), axis=2, bitorder="little"),
                 truth.sum((0, 1)),
             )
+        shown = view.to_uint8(images.own_window(row))
         sizes[row], thumbnails[row] = (
             (height, width),
-            make_thumbnail(pixels[..., 0] if channels == 1 else pixels.mean(2).astype(np.uint8)),
+            make_thumbnail(shown[..., 0] if channels == 1 else shown.mean(2).astype(np.uint8)),
         )
-        flat[row] = is_nearly_uniform(pixels)
+        flat[row] = not view.levels.deep and is_nearly_uniform(pixels)
+        notes[row] = view.notes
         if true_areas is not None:
             true_areas[row], edges = _read_true_area(manifest, row)
             soft[row] |= edges
         digests[row] = hashlib.sha256(data).hexdigest()
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
+    def skip_unreadable(row: int) -> list[bytes]:
+        """Write one row; if its file cannot be read, note the reason and leave the row black."""
+        try:
+            return cache_row(row)
+        except (ManifestError, OSError) as error:
+            unread[row], sizes[row] = str(error), (1, 1)
+            return [b""] * classes
+
+    write_row = cache_row if unreadable == "refuse" else skip_unreadable
     with ThreadPoolExecutor(workers or joblib.cpu_count()) as pool:
-        done = track(pool.map(cache_row, range(n)), "decoding images", total=n, transient=True)
+        done = track(pool.map(write_row, range(n)), "decoding images", total=n, transient=True)
         counts = [text for texts in done for text in texts]
     if classes:
         np.save(folder / "truth.npy", np.frombuffer(b"".join(counts), np.uint8))
         np.save(
             folder / "truth_ends.npy", np.cumsum([len(text) for text in counts], dtype=np.int64)
         )
-    for array in (images, masks, sizes, thumbnails, digests, areas, flat, soft, true_areas):
+    if unread:
+        (folder / UNREADABLE_FILE).write_text(json.dumps(unread), encoding="utf-8")
+    _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes])
+    images.finish()
+
+
+def _flush(arrays: Sequence[np.ndarray | None]) -> None:
+    for array in arrays:
         if array is not None:
             array.flush()  # type: ignore[attr-defined]
+
+
+class _ImageArrays:
+    """Writer of `images` and of what tells the meaning of deep images.
+
+    8-bit images are written as uint8. At the first deep image a second array of 16 bits is made,
+    which becomes `images` in the end, so that a data set without deep images costs nothing.
+
+    Args:
+        folder: Folder of the cache.
+        shape: `N x height x width x channels`.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self._folder, self._shape, self._lock = folder, shape, threading.Lock()
+        self._gray = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
+        self._deep: np.memmap | None = None
+        self._maps = np.zeros(shape[0], LEVEL_MAP_DTYPE)
+        self._maps["scale"] = 1
+        self._summaries: dict[int, ValueSummary] = {}
+
+    def write(self, row: int, view: SourceImage, canvas: np.ndarray) -> None:
+        """Write one row.
+
+        Args:
+            row: Number of the row.
+            view: The image at its own size.
+            canvas: The letterboxed levels of the same image.
+        """
+        levels = view.levels
+        if not levels.deep:
+            self._gray[row] = canvas
+            return
+        self._summaries[row] = summarize_values(view)
+        self._maps[row] = (levels.offset, levels.scale, levels.deep, levels.inverted)
+        with self._lock:
+            if self._deep is None:
+                _check_disk_space(self._folder, 2 * self._gray.size)
+                self._deep = np.lib.format.open_memmap(
+                    self._folder / "deep_images.npy", "w+", np.uint16, self._shape
+                )
+        self._deep[row] = canvas
+
+    def own_window(self, row: int) -> Window | None:
+        """Return the window of one deep image alone; None for an 8-bit image."""
+        if row not in self._summaries:
+            return None
+        found = self._summaries[row]
+        return common_window(found.quantiles[None], np.array([found.pixels]))
+
+    def finish(self) -> None:
+        """Write everything to disk."""
+        self._gray.flush()
+        if self._deep is None:
+            return
+        for row in np.flatnonzero(~self._maps["deep"]).tolist():
+            self._deep[row] = self._gray[row]
+        self._deep.flush()
+        (self._folder / "deep_images.npy").replace(self._folder / "images.npy")
+        n = self._shape[0]
+        quantiles, pixels = np.full((n, N_QUANTILES), np.nan), np.zeros(n, np.int64)
+        for row, found in self._summaries.items():
+            quantiles[row], pixels[row] = found.quantiles, found.pixels
+        np.save(self._folder / "level_maps.npy", self._maps)
+        np.save(self._folder / "value_quantiles.npy", quantiles)
+        np.save(self._folder / "value_pixels.npy", pixels)
+
+
+def _is_newer(path: Path, began: float) -> bool:
+    """Return True if another process wrote a file while this one waited for the lock."""
+    return path.stat().st_mtime > began
 
 
 def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from datamodules.augmentation import Pipeline
+from datamodules.formats.gray_levels import Window
 from datamodules.formats.image_cache import ImageCache
 from datamodules.image_size import ImageSize, SampleKey
 from datamodules.loading.letterbox import ContentBox, Letterbox, evaluation_grid_size, resize_image
@@ -62,6 +63,7 @@ class ManifestDataset(Dataset[Sample]):
         evaluation_size: `native`, a number of pixels, or None if no truth is needed (training).
         weights: Weight of each row in the loss; None weighs all rows equally.
         spacing: Pixel spacing of each row at its own size in mm, `N x 2` (row, column), or None.
+        window: Window that displays images of more than 8 bits; None if there are none.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class ManifestDataset(Dataset[Sample]):
         evaluation_size: int | str | None = None,
         weights: np.ndarray | None = None,
         spacing: np.ndarray | None = None,
+        window: Window | None = None,
     ) -> None:
         self.cache = cache
         self.ids = np.array(
@@ -86,6 +89,7 @@ class ManifestDataset(Dataset[Sample]):
         self.evaluation_size = evaluation_size
         self.weights = None if weights is None else weights.astype(np.float32)
         self.spacing = spacing
+        self.window = window
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,7 +126,7 @@ class ManifestDataset(Dataset[Sample]):
 
         In this order a crop loses no detail.
         """
-        planes = {"image": np.array(self.cache.images[key.row])}
+        planes = {"image": self.cache.image(key.row, self.window)}
         if self.cache.has_masks:
             planes["mask"] = self.cache.mask(key.row, self.classes)
         if self.augmentation is not None:

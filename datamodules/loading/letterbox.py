@@ -59,7 +59,7 @@ class Letterbox:
         return min(self.canvas.height / self.height, self.canvas.width / self.width)
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Place uint8 `H x W x C` on a black canvas; area-averaged if it shrinks."""
+        """Place `H x W x C` of 8 or 16 bits on a black canvas; area-averaged if it shrinks."""
         return self._place_on_canvas(pixels, shrink=cv2.INTER_AREA)
 
     def mask(self, pixels: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ class Letterbox:
 
     def _place_on_canvas(self, pixels: np.ndarray, shrink: int) -> np.ndarray:
         top, left, height, width = self.content
-        canvas = np.zeros((*self.canvas, pixels.shape[2]), np.uint8)
+        canvas = np.zeros((*self.canvas, pixels.shape[2]), pixels.dtype)
         canvas[top : top + height, left : left + width] = resize_image(
             pixels, height, width, shrink
         )

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.gray_levels import SourceImage
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import read_pixel_spacing
+from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size, read_pixel_spacing
 from datamodules.formats.mask_images import (
     MaskImage,
     MaskReading,
@@ -76,6 +77,7 @@ class Manifest:
         exclusive: True if each pixel belongs to at most one class, as in a label map.
         source: The file that the rows were read from, for error messages; None if there is no
             single file.
+        reader: Reader of the image files.
     """
 
     rows: pd.DataFrame
@@ -87,6 +89,7 @@ class Manifest:
     swap_masks: bool = False
     exclusive: bool = False
     source: Path | None = None
+    reader: ImageReader = DEFAULT_READER
 
     def __post_init__(self) -> None:
         _check_table(self.rows)
@@ -137,6 +140,40 @@ class Manifest:
             else rles
         )
 
+    def annotated_size(self, row: int) -> Size | None:
+        """Return the height and width that the annotation of a row gives its image; None if none.
+
+        They are the columns `height` and `width`, or the size of the RLE or of the mask file. The
+        mask of a crop does not tell them, but the column `whole_mask` does.
+        """
+        rows: Any = self.rows
+        if "height" in rows and not pd.isna(rows["height"].iat[row]):
+            return int(rows["height"].iat[row]), int(rows["width"].iat[row])
+        column = "mask" if get_crop(self, row) is None else "whole_mask"
+        mask = rows[column].iat[row] if column in rows else None
+        if isinstance(mask, str | Path):
+            return self.reader.read_size(Path(mask))
+        for rle in mask if isinstance(mask, list | tuple) else ():
+            if isinstance(rle, dict) and rle.get("size"):
+                return int(rle["size"][0]), int(rle["size"][1])
+        return None
+
+    def read_image(self, row: int, channels: int, data: bytes | None = None) -> SourceImage:
+        """Decode the image of a row in the orientation of its annotation; see `ImageReader.read`.
+
+        Args:
+            row: Number of the row.
+            channels: 1 for gray, 3 for RGB.
+            data: The file's bytes if they were read already.
+        """
+        path = Path(str(self.rows["image"].iat[row]))
+        return self.reader.read(path, channels, data, lambda: self.annotated_size(row))
+
+    def read_image_size(self, row: int) -> Size:
+        """Return height and width of a row's image; see `ImageReader.read_size`."""
+        path = Path(str(self.rows["image"].iat[row]))
+        return self.reader.read_size(path, self.annotated_size(row))
+
     def rles(self, row: int) -> list[Rle | None]:
         """Return one compressed RLE or None per class of one row; see `mask`."""
         return self.mask(row).rles
@@ -150,7 +187,7 @@ class Manifest:
             ContentError: The values cannot be used.
             ManifestError: The file is missing or cannot be decoded.
         """
-        image = read_mask(Path(path), self.mask_reading)
+        image = read_mask(Path(path), self.mask_reading, self.reader)
         return image._replace(mask=1 - image.mask) if self.swap_masks else image
 
     def read_true_mask(self, path: str | Path) -> MaskImage:
@@ -183,7 +220,7 @@ class Manifest:
         if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
             return None
         try:
-            return validate_rle(rle)
+            return validate_rle(rle, max_pixels=self.reader.max_pixels)
         except ValueError as error:
             raise ContentError(
                 f"{self._describe_cell(row)}, class {name}, cannot be used: {error}; write the mask"
@@ -292,7 +329,7 @@ def with_mask_reading(
     if not files:
         return replace(manifest, classes=manifest.classes or ("lesion",))
     reading = interpret_masks(
-        survey_masks(files, cache_dir),
+        survey_masks(files, cache_dir, manifest.reader),
         manifest.classes,
         mask_values or manifest.mask_values,
         ignore_value,

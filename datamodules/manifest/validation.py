@@ -8,8 +8,8 @@ import numpy as np
 
 from datamodules.arguments import check_value
 from datamodules.errors import ManifestError, UserError
+from datamodules.formats.gray_levels import KEPT_AS_STORED, TRANSPARENT, TURNED, Window
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_io import read_image_size
 from datamodules.image_size import ImageSize, NetworkInputSize
 from datamodules.manifest.leakage import check_leakage
 from datamodules.manifest.manifest import (
@@ -64,11 +64,11 @@ def check_ground_truth(manifest: Manifest) -> None:
         if "true_mask" in rows
         else ()
     ):
-        if isinstance(mask, str) and read_image_size(Path(mask)) != read_image_size(Path(image)):
-            (height, width), (rows_of, columns) = (
-                read_image_size(Path(mask)),
-                read_image_size(Path(image)),
-            )
+        if not isinstance(mask, str):
+            continue
+        height, width = manifest.reader.read_size(Path(mask))
+        rows_of, columns = manifest.reader.read_size(Path(image), (height, width))
+        if (height, width) != (rows_of, columns):
             raise ManifestError(
                 f"the true mask of '{id}' is {height} x {width} pixels, its image {rows_of} x"
                 f" {columns}; export them together"
@@ -97,6 +97,11 @@ def _check_true_boxes(id: str, name: str, boxes: Any) -> None:
 
 
 BLANK_REASON = "image of nearly one gray value"
+NOTE_REASONS = {
+    TURNED: "image turned by its EXIF orientation",
+    KEPT_AS_STORED: "image whose EXIF orientation was ignored, because its annotation does",
+    TRANSPARENT: "image with transparent pixels: placed on black",
+}  # by the bits of `SourceImage.notes`
 SOFT_EDGES_REASON = "mask with soft edges: cut at 127"
 
 
@@ -140,7 +145,12 @@ def check_folds(folds: int, fold: int | None) -> None:
 
 
 def check_images(
-    root: Path, manifest: Manifest, cache: ImageCache, inverted_masks: str, cleaning: CleaningReport
+    root: Path,
+    manifest: Manifest,
+    cache: ImageCache,
+    inverted_masks: str,
+    cleaning: CleaningReport,
+    window: Window | None,
 ) -> None:
     """Count unusual images and masks in the cache, and refuse the data set if most are unusable.
 
@@ -150,16 +160,18 @@ def check_images(
         cache: Decoded images and masks.
         inverted_masks: Value of `datamodule.inverted_masks`.
         cleaning: Report to which the counts are added.
+        window: Window that displays images of more than 8 bits; None if there are none.
 
     Raises:
         ManifestError: Most images show nearly one gray value, or most masks cover most of their
             image.
     """
     sizes = np.asarray(cache.sizes, np.int64).prod(1)
+    blank = cache.blank(window)
     count_irregular_images(
-        manifest, np.asarray(cache.nearly_uniform), np.asarray(cache.soft_masks), cleaning
+        manifest, blank, np.asarray(cache.soft_masks), np.asarray(cache.notes), cleaning
     )
-    check_blank_images(root, manifest, np.asarray(cache.nearly_uniform))
+    check_blank_images(root, manifest, blank)
     if inverted_masks == "refuse":
         true_areas = None if cache.true_areas is None else np.asarray(cache.true_areas)
         check_inverted_masks(
@@ -168,18 +180,24 @@ def check_images(
 
 
 def count_irregular_images(
-    manifest: Manifest, flat: np.ndarray, soft: np.ndarray, cleaning: CleaningReport
+    manifest: Manifest,
+    flat: np.ndarray,
+    soft: np.ndarray,
+    notes: np.ndarray,
+    cleaning: CleaningReport,
 ) -> None:
-    """Count images of nearly one gray value, masks with soft edges and swapped masks.
+    """Count images of one gray value, turned or transparent ones, and soft or swapped masks.
 
     Args:
         manifest: Rows of the data set.
         flat: True for images that show nearly one gray value, bool `N`.
         soft: True for masks that have soft edges, bool `N`.
+        notes: See `ImageCache.notes`, `N`.
         cleaning: Report to which the counts are added.
     """
     ids = manifest.rows["id"].astype(str).to_numpy()
-    for reason, rows in ((BLANK_REASON, flat), (SOFT_EDGES_REASON, soft)):
+    noted = [(reason, (notes & bit) > 0) for bit, reason in NOTE_REASONS.items()]
+    for reason, rows in ((BLANK_REASON, flat), (SOFT_EDGES_REASON, soft), *noted):
         for id in ids[rows]:
             cleaning.count(reason, id)
     if manifest.swap_masks and "mask" in manifest.rows:
@@ -200,8 +218,8 @@ def check_blank_images(root: Path, manifest: Manifest, flat: np.ndarray) -> None
             f" {first}"
         )
         fix = (
-            "check the files for single bright pixels, and DICOMs for a wrong window or rescaling,"
-            " and export them again"
+            "check datamodule.window if it is set, and DICOMs for a wrong window or rescaling, or"
+            " export the files again"
         )
         raise ManifestError(f"{root}: {problem}; {fix}")
 

@@ -16,7 +16,6 @@ from rich.progress import track
 
 from datamodules.arguments import NonNegativeFloat, check_value
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.meta_json import write_meta_json
 from datamodules.formats.rle import decode_rle
 from datamodules.loading.cache_builder import check_mask_size, crop_square
@@ -143,7 +142,7 @@ def _fit_inside(start: int, room: int) -> int:
 
 
 def _find_lesion(manifest: Manifest, row: int) -> LesionBox:
-    height, width = read_image_size(Path(str(manifest.rows["image"].iat[row])))
+    height, width = manifest.read_image_size(row)
     rle = manifest.rles(row)[0]
     check_mask_size(manifest, row, [rle["size"]] if rle else [], height, width)
     area = int(coco_mask.area(rle)) if rle else 0

@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ from rich.progress import track
 
 from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.image_io import read_image
+from datamodules.formats.gray_levels import Window
 from datamodules.formats.meta_json import write_meta_json
 from datamodules.formats.rle import decode_rle
 from datamodules.loading.cache_builder import check_mask_size, load_view
@@ -117,9 +119,12 @@ def export_dataset(data: "ManifestDataModule", folder: Path, size: int | None) -
         for part in ("images", "masks"):
             (place / part).mkdir()
         names = [f"{name}.png" for name in safe_file_names(manifest.rows["id"].tolist())]
+        find_window = _lazy_window(data)
         with ThreadPoolExecutor() as pool:
             done = pool.map(
-                lambda row: _write_row(manifest, row, data.channels, size, place, names[row]),
+                lambda row: _write_row(
+                    manifest, row, data.channels, size, place, names[row], find_window
+                ),
                 range(len(manifest)),
             )
             area = np.array(
@@ -173,13 +178,45 @@ def build_meta_manifest(
     return Manifest(rows, manifest.classes, manifest.group_is)
 
 
+def _lazy_window(data: "ManifestDataModule") -> Callable[[], Window | None]:
+    """Return a function that threads may call for the window of a data set.
+
+    Unless the user set one, the first call reads all images, which 8-bit images do not need.
+    """
+    lock = Lock()
+    find = cache(lambda: data.window or data.find_window(data.open_cache()))
+
+    def window() -> Window | None:
+        """Return the window, computed by the first thread."""
+        with lock:
+            return find()
+
+    return window
+
+
 def _write_row(
-    manifest: Manifest, row: int, channels: int, size: int | None, place: Path, name: str
+    manifest: Manifest,
+    row: int,
+    channels: int,
+    size: int | None,
+    place: Path,
+    name: str,
+    window: Callable[[], Window | None],
 ) -> float:
-    """Write one row's files and return the lesion's fraction of the image."""
-    pixels = load_view(
-        manifest, row, read_image(Path(str(manifest.rows["image"].iat[row])), channels)
-    )
+    """Write one row's files and return the lesion's fraction of the image.
+
+    Args:
+        manifest: Rows of the data set.
+        row: Number of the row.
+        channels: 1 for gray, 3 for RGB.
+        size: See `export_dataset`.
+        place: Output folder.
+        name: Name of the files.
+        window: Function that returns the window of the data set, which takes time. It is called
+            only for an image of more than 8 bits.
+    """
+    view = load_view(manifest, row, channels)
+    pixels = view.to_uint8(window() if view.levels.deep else None)
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)
     check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,14 @@ from rich.progress import track
 
 from datamodules.data_root import check_root
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.image_io import is_nearly_uniform, read_image
+from datamodules.formats.gray_levels import (
+    SourceImage,
+    ValueSummary,
+    common_window,
+    is_blank_in_window,
+    summarize_values,
+)
+from datamodules.formats.image_io import is_nearly_uniform
 from datamodules.formats.rle import decode_rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import (
@@ -62,10 +68,12 @@ def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     problems = CleaningReport()
     for what, where in (problem for row in found for problem in row.problems):
         problems.count(what, where)
+    _find_blank_deep_images(data, manifest, found)
     count_irregular_images(
         manifest,
         np.array([row.blank for row in found]),
         np.array([row.soft for row in found]),
+        np.array([row.notes for row in found]),
         data.cleaning,
     )
     for sentence in _check_majority(data, manifest, found):
@@ -93,6 +101,8 @@ class _RowResult:
         true_share: Fraction of the image in the true mask, -1 if there is none.
         soft: True if a mask has soft edges.
         blank: True if the image shows nearly one gray value.
+        notes: See `SourceImage.notes`.
+        summary: Summary of the values of an image of more than 8 bits.
     """
 
     areas: np.ndarray
@@ -101,6 +111,38 @@ class _RowResult:
     true_share: float = -1.0
     soft: bool = False
     blank: bool = False
+    notes: int = 0
+    summary: ValueSummary | None = None
+
+    def inspect(self, image: SourceImage) -> None:
+        """Note what is unusual about an image."""
+        self.notes = image.notes
+        if image.levels.deep:
+            self.summary = summarize_values(image)
+        else:
+            self.blank = is_nearly_uniform(image.pixels)
+
+
+def _find_blank_deep_images(
+    data: "ManifestDataModule", manifest: Manifest, found: list[_RowResult]
+) -> None:
+    """Mark images of more than 8 bits that show nothing in the window of the data set.
+
+    Without a split yet, the window is that of all images.
+    """
+    deep = [row for row, result in enumerate(found) if result.summary is not None]
+    if not deep:
+        return
+    summaries = [found[row].summary or ValueSummary(np.zeros(0), 0) for row in deep]
+    quantiles = np.stack([summary.quantiles for summary in summaries])
+    pixels = np.array([summary.pixels for summary in summaries])
+    if "split" in manifest.rows and data.split == "folders":
+        train = (manifest.rows["split"] == "train").to_numpy()[deep]
+        pixels = np.where(train, pixels, 0) if train.any() else pixels
+    window = data.window or common_window(quantiles, pixels)
+    if window is not None:
+        for row, blank in zip(deep, is_blank_in_window(quantiles, window), strict=True):
+            found[row].blank = bool(blank)
 
 
 def _check_majority(
@@ -142,8 +184,12 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
     entry = {name: rows[name].iat[row] for name in names if name in rows}
     found = _RowResult(np.zeros(len(manifest.classes)))
     wrong = found.problems
-    pixels = _read_file(entry["image"], "image", wrong, partial(read_image, channels=channels))
-    found.blank = pixels is not None and is_nearly_uniform(pixels)
+    image: SourceImage | None = _read_file(
+        entry["image"], "image", wrong, lambda path: manifest.read_image(row, channels)
+    )
+    pixels = None if image is None else image.pixels
+    if image is not None:
+        found.inspect(image)
     mask = _check_mask(manifest, row, entry, found)
     if pixels is not None and mask is not None and pixels.shape[:2] != mask.shape[:2]:
         wrong.append(("mask of another size than its image", _describe_row(entry)))

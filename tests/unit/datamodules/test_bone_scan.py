@@ -269,7 +269,7 @@ def test_warts_are_mended_and_counted(tmp_path):
     }
 
 
-def test_a_gray_16_bit_scan_is_read_from_its_own_range(tmp_path):
+def test_a_gray_16_bit_scan_is_displayed_by_the_window_of_training(tmp_path):
     root = fill(tmp_path / "data")
     (root / "wholeBodyPOST/1.jpg").unlink()
     label(
@@ -285,9 +285,11 @@ def test_a_gray_16_bit_scan_is_read_from_its_own_range(tmp_path):
     data = module(root, tmp_path, image_size=[64, 32])
     data.prepare_data()
     row = data.table.rows["id"].tolist().index("wholeBodyPOST/1.png")
-    expected = np.round((counts - 500.0) * (255 / (60 * (HEIGHT * WIDTH - 1))))
+    low, high = data.display_window()  # of the only deep image, which is a training image
+    assert (low, high) == pytest.approx(np.percentile(counts, [0.5, 99.5]), abs=60 * 3)
+    expected = np.round(((counts - low) / (high - low)).clip(0, 1) * 255)
     assert (
-        np.array_equal(data.cache.images[row][:, 8:24, 0], expected)
+        np.array_equal(data.cache.image(row, (low, high))[:, 8:24, 0], expected)
         and data.table.rows["boxes"].iat[row] == []
     )
 

@@ -39,7 +39,7 @@ def parts(tmp_path):
     wanted = EpochConfig(ImageSize(64, 32), batch_size=2, batches=4, positive_fraction=0.5)
     data = SimpleNamespace(
         table=table,
-        cache=SimpleNamespace(has_masks=True, areas=AREAS),
+        cache=SimpleNamespace(has_masks=True, areas=AREAS, deep=np.zeros(8, bool)),
         pool=pool,
         epoch_config=lambda epoch: wanted,
     )

@@ -5,7 +5,14 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from datamodules.formats.image_io import read_image
+
 RAMP = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8)
+
+
+def read_dicom(path, data=None):
+    """Return a file's gray levels as if it were alone, `H x W`."""
+    return read_image(path, 1, data)[..., 0]
 
 
 @pytest.fixture

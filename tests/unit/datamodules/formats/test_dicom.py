@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,9 +25,9 @@ from pydicom.uid import (
 
 from datamodules.errors import ManifestError
 from datamodules.formats import dicom as module
-from datamodules.formats.dicom import read_dicom, read_dicom_size
-from datamodules.formats.image_io import read_image, read_image_size
-from tests.unit.datamodules.formats.conftest import RAMP
+from datamodules.formats.dicom import read_dicom_size
+from datamodules.formats.image_io import DEFAULT_READER, read_image
+from tests.unit.datamodules.formats.conftest import RAMP, read_dicom
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning"
@@ -152,7 +153,7 @@ def test_noise_in_the_header_is_a_refusal_or_a_picture(dicom):
         noisy = whole.copy()
         noisy[random.integers(132, len(whole), 3)] = random.integers(0, 256, 3)
         try:
-            assert read_dicom("noisy.dcm", noisy.tobytes()).dtype == np.uint8
+            assert read_dicom(Path("noisy.dcm"), noisy.tobytes()).dtype == np.uint8
         except ManifestError as error:
             assert "noisy.dcm" in str(error)
 
@@ -162,7 +163,7 @@ def test_images_are_dicoms_by_name_or_content(dicom, tmp_path):
     for name in ("image", "image.IMA", "image.png", "IMAGE.DCM"):
         other = tmp_path / name
         shutil.copy(path, other)
-        assert read_image_size(other) == (6, 8) and read_image(other, 1).shape == (6, 8, 1)
+        assert DEFAULT_READER.read_size(other) == (6, 8) and read_image(other, 1).shape == (6, 8, 1)
         assert np.array_equal(
             read_image(other, 3, other.read_bytes()), np.repeat(RAMP[..., None], 3, axis=2)
         )
@@ -171,7 +172,7 @@ def test_images_are_dicoms_by_name_or_content(dicom, tmp_path):
 def test_a_png_called_dcm_or_a_missing_file_is_refused(tmp_path):
     png = tmp_path / "a.dcm"
     png.write_bytes(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
-    for read in (lambda path: read_image(path, 1), read_image_size):
+    for read in (lambda path: read_image(path, 1), DEFAULT_READER.read_size):
         with pytest.raises(ManifestError, match=r"a\.dcm is not a DICOM"):
             read(png)
         with pytest.raises(ManifestError, match="does not exist"):
@@ -185,5 +186,5 @@ def test_nothing_is_printed_about_what_a_user_cannot_mend(dicom):
         _ = dcmread(path).pixel_array
         assert said and not said.clear()
         importlib.reload(module)  # silences at import, which pytest took back
-        module.read_dicom(path)
+        module.read_dicom(path, None, DEFAULT_READER)
     assert not said

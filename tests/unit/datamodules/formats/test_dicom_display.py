@@ -5,8 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from datamodules.formats.dicom import read_dicom
-from tests.unit.datamodules.formats.conftest import RAMP
+from tests.unit.datamodules.formats.conftest import RAMP, read_dicom
 
 
 def lut(entries, first, bits):

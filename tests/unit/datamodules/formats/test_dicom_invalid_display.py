@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.errors import ManifestError
-from datamodules.formats.dicom import read_dicom
-from tests.unit.datamodules.formats.conftest import RAMP
+from tests.unit.datamodules.formats.conftest import RAMP, read_dicom
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning"

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from datamodules.errors import ManifestError, UserError
+from datamodules.formats.image_io import ImageReader
 from datamodules.formats.rle import encode_rle
 from datamodules.loading import cache_builder as module
 from datamodules.loading.cache_builder import build_cache
@@ -26,7 +27,7 @@ def manifest(tmp_path):
 
 def test_a_second_build_decodes_nothing(manifest, tmp_path, monkeypatch):
     first = build_cache(manifest, 64, 1, tmp_path / "cache")
-    monkeypatch.setattr(module, "read_image", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr(ImageReader, "read", lambda *a: pytest.fail("decoded again"))
     second = build_cache(manifest, 64, 1, tmp_path / "cache")
     assert isinstance(second.images, np.memmap) and np.array_equal(first.images, second.images)
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700

@@ -3,6 +3,8 @@
 Non-finite pixels are refused; images of nearly one gray value are counted, and refused if most are.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,6 @@ def hot_pixel():
 BLANK = {
     "one value": np.full((64, 64), 90, np.uint8),
     "three values": np.random.default_rng(1).integers(100, 103, (64, 64)).astype(np.uint8),
-    "hot pixel": hot_pixel(),
     "16 bits of one value": np.full((64, 64), 1200, np.uint16),
     "one color": np.full((64, 64, 3), (200, 10, 10), np.uint8),
 }
@@ -88,10 +89,10 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
 
 @pytest.mark.parametrize("make", [table, folder])
 def test_most_are_refused(make, tmp_path):
-    root = write(tmp_path / "data", 6, BLANK["hot pixel"])
+    root = write(tmp_path / "data", 6, BLANK["16 bits of one value"])
     said = (
-        rf"{root}: 6 of 10 images show nearly one gray value, such as {root}/0\.png; check the"
-        r" files"
+        rf"{root}: 6 of 10 images show nearly one gray value, such as {root}/0\.png; check"
+        r" datamodule\.window"
     )
     for _ in range(2):
         with pytest.raises(ManifestError, match=said):
@@ -99,6 +100,17 @@ def test_most_are_refused(make, tmp_path):
     if make is table:
         with pytest.raises(ManifestError, match=said):
             check_dataset(table(root))
+
+
+@pytest.mark.parametrize("make", [table, folder])
+def test_a_single_bright_pixel_no_longer_darkens_its_image(make, tmp_path):
+    data = make(write(tmp_path / "data", 5, hot_pixel()))
+    data.prepare_data()
+    low, high = data.display_window()
+    assert 1000 <= low <= 1001 and 1098 <= high <= 1100 and not data.cleaning[REASON]
+    shown = data.cache.image(0, data.display_window())[..., 0]
+    inside = ((hot_pixel() - low) / (high - low)).clip(0, 1) * 255
+    assert np.abs(shown - inside).max() <= 0.5
 
 
 def test_what_is_nearly_one_gray_value():
@@ -135,11 +147,13 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     )
     for check in (
         lambda: table(root).prepare_data(),
-        lambda: folder(root).prepare_data(),
         lambda: check_dataset(table(root)),
     ):
         with pytest.raises(ManifestError, match=said):
             check()
+    data = folder(root)  # predictions go on without it
+    data.prepare_data()
+    assert list(data.unreadable) == ["3"] and re.search(said, data.unreadable["3"])
 
 
 def test_a_finite_float_picture_is_read_as_it_was(tmp_path):

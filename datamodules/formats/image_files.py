@@ -1,0 +1,109 @@
+"""Search for the image files of a folder, by suffix or content, without the junk of systems."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+IMAGE_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    *DICOM_SUFFIXES,
+}  # suffixes of the files that are read
+JUNK_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"}  # in lower case
+DICM_OFFSET = 128  # bytes of preamble before the mark DICM
+# first bytes of a DICOM without preamble: group 0002 (file meta) or 0008, little endian
+BARE_GROUPS = (b"\x02\x00", b"\x08\x00")
+MAX_BARE_LENGTH = 1024  # bytes; the first element of a DICOM is a number, a name or an identifier
+
+
+def is_junk(path: Path) -> bool:
+    """Return True for a file or folder that systems and tools leave behind.
+
+    These are hidden ones (`.DS_Store`, `._image.png`, `.ipynb_checkpoints`), `__MACOSX`,
+    `Thumbs.db` and `desktop.ini`. Only the name is looked at.
+    """
+    return path.name.startswith(".") or path.name.lower() in JUNK_NAMES
+
+
+def is_image_file(path: Path) -> bool:
+    """Return True if a file is an image by its suffix, or a DICOM with an image by its content.
+
+    A DICOMDIR or a report has no image.
+    """
+    if is_junk(path) or not path.is_file():
+        return False
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not is_dicom(path, None):
+        return False
+    from datamodules.formats.dicom import has_image  # imports pydicom, which most runs do not need
+
+    return has_image(path)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the image files of a folder and its subfolders, ordered by path, without junk."""
+    return sorted(path for path in walk_files(folder) if is_image_file(path))
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder that is no junk, following links to folders.
+
+    A cycle of links is followed once.
+    """
+    seen: set[Path] = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        kept = [Path(place, name) for name in below if not is_junk(Path(name))]
+        below[:] = [path.name for path in kept if _mark_visited(path.resolve(), seen)]
+        yield from (Path(place, name) for name in names if not is_junk(Path(name)))
+
+
+def image_name(path: Path) -> str:
+    """Return a file's name without the suffix of an image; `1.2.840.1` has no suffix."""
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def is_dicom(path: Path, data: bytes | None) -> bool:
+    """Return True if name or content is that of a DICOM; exports often have no suffix.
+
+    Args:
+        path: The file.
+        data: The file's bytes if they were read already.
+    """
+    if path.suffix.lower() == ".dcm":
+        return True
+    if data is None:
+        try:
+            with path.open("rb") as file:
+                data = file.read(DICM_OFFSET + 4)
+        except OSError:
+            return False
+    return data[DICM_OFFSET : DICM_OFFSET + 4] == b"DICM" or is_bare_dicom(data)
+
+
+def is_bare_dicom(data: bytes) -> bool:
+    """Return True if bytes begin like a DICOM data set without preamble.
+
+    The first element is then of group 0002 or 0008, with a type of two capital letters or a short
+    length.
+    """
+    if len(data) < 16 or data[:2] not in BARE_GROUPS:
+        return False
+    if data[4:6].isalpha() and data[4:6].isupper():
+        return int.from_bytes(data[6:8], "little") <= MAX_BARE_LENGTH
+    return 0 < int.from_bytes(data[4:8], "little") <= MAX_BARE_LENGTH
+
+
+def _mark_visited(place: Path, seen: set[Path]) -> bool:
+    """Add a folder to the visited ones; return False if it was visited before."""
+    new = place not in seen
+    seen.add(place)
+    return new
