@@ -159,6 +159,12 @@ class ImageCache:
         """True if the last plane of the masks is that of pixels that neither train nor score."""
         return self.has_masks and self.planes > self.areas.shape[1]
 
+    @cached_property
+    def counted_pixels(self) -> np.ndarray:
+        """Pixels of each image that are not ignored, `N`."""
+        pixels = np.asarray(self.sizes, np.int64).prod(1)
+        return pixels - self._open_array("ignored_areas") if self.has_ignored else pixels
+
     def mask(self, row: int, planes: int) -> np.ndarray:
         """Return the first planes of a row's mask on the canvas, 0/1 `height x width x planes`."""
         packed = np.array(self.masks[row])

@@ -223,6 +223,7 @@ def _fill_cache(
         create("thumbnails", np.uint8, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
         create("digests", "S64"),
     )
+    ignored_areas = create("ignored_areas", np.int64) if planes > classes else None
     flat, soft = create("nearly_one_gray", bool), create("soft_masks", bool)
     notes = create("notes", np.uint8)
     unread: dict[int, str] = {}
@@ -246,6 +247,8 @@ def _fill_cache(
                 np.packbits(box.mask(truth), axis=2, bitorder="little"),
                 truth[..., :classes].sum((0, 1)),
             )
+            if ignored_areas is not None:
+                ignored_areas[row] = truth[..., classes:].sum()
         shown = view.to_uint8(images.own_window(row))
         sizes[row], thumbnails[row] = (
             (height, width),
@@ -278,7 +281,7 @@ def _fill_cache(
         )
     if unread:
         (folder / UNREADABLE_FILE).write_text(json.dumps(unread), encoding="utf-8")
-    _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes])
+    _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes, ignored_areas])
     images.finish()
 
 

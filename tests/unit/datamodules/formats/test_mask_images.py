@@ -288,6 +288,8 @@ def test_mask_values_name_numbers_unions_background_and_unknown_pixels(tmp_path)
     unknown.prepare_data()
     assert (unknown.cache.areas[:] == [36, 36]).all() and unknown.table.exclusive
     labels = np.asarray(Image.open(root / "masks/0.png"))
+    outside = SIZE * SIZE - 36 - 64
+    assert unknown.pixels.tolist() == [[6 * outside, 6 * 36]] * 2
     for evaluation in (False, True):
         sample = unknown.dataset(evaluation)[SampleKey(0, 0, 0, ImageSize(SIZE, SIZE))]
         assert np.array_equal(sample["ignored"][0].numpy(), labels == 3)
