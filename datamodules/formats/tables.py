@@ -336,23 +336,33 @@ def _number_name(text: str) -> str:
 
 
 def _group_is(tree: FolderTree, records: Sequence[ImageRecord], columns: Mapping[str, Any]) -> str:
-    """Return what groups are; refuse a placeholder that would join most images.
+    """Return what groups are; refuse a placeholder that would join most images."""
+    if "group" not in columns:
+        return "image"
+    groups = [str(record.group) for record in records if record.group]
+    check_groups(groups, len(records), columns["group"], tree.root)
+    return "patient"
+
+
+def check_groups(groups: Sequence[str], images: int, column: str, where: Path) -> None:
+    """Refuse groups of which one is a placeholder for unknown patients.
+
+    Args:
+        groups: Group of each image that has one.
+        images: Number of images.
+        column: Name of the column, for the message.
+        where: Table or folder, for the message.
 
     Raises:
         ManifestError: More than half of the images have a group such as NA.
     """
-    if "group" not in columns:
-        return "image"
-    groups = [str(record.group) for record in records if record.group]
     for name in sorted(set(groups)):
-        share = groups.count(name) / max(1, len(records))
-        if name.casefold() in MISSING_GROUPS and share > MAX_GROUP_SHARE:
+        count = groups.count(name) if name.casefold() in MISSING_GROUPS else 0
+        if count > MAX_GROUP_SHARE * images:
             raise ManifestError(
-                f"{tree.root}: {groups.count(name)} of {len(records)} images have the"
-                f" {columns['group']} '{name}', which seems to mean that it is unknown; leave these"
-                " cells empty"
+                f"{where}: {count} of {images} images have the {column} '{name}', which seems to"
+                " mean that it is unknown; leave these cells empty"
             )
-    return "patient"
 
 
 def _check_images(

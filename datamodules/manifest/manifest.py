@@ -23,6 +23,7 @@ from datamodules.formats.mask_images import (
 )
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
+from datamodules.formats.tables import FALSE, TRUE, check_groups, find_separator
 
 MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -411,14 +412,21 @@ def _read_manifest_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def _read_manifest_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
-    commented = first.startswith("#")
-    table = pd.read_csv(
-        path,
-        skiprows=1 if commented else 0,
-        dtype={"id": str, "group": str, "image": str, "mask": object, "split": str},
-    )
+        commented = first.startswith("#")
+        header = file.readline() if commented else first
+    how: dict[str, Any] = {
+        "sep": find_separator(header),
+        "encoding": "utf-8-sig",
+        "skiprows": 1 if commented else 0,
+    }
+    table = pd.read_csv(path, dtype={"image": str, "mask": object, "split": str}, **how)
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
+    for name in {"id", "group"} & set(table.columns):  # a patient may be called NA
+        table[name] = texts[name].str.strip().replace("", None)
+    if "group" in table:
+        check_groups(table["group"].dropna().tolist(), len(table), "group", path)
     for name in LIST_COLUMNS & set(table.columns):
         table[name] = pd.Series([_parse_cell(value) for value in table[name]], dtype=object)
     return (json.loads(first[1:]) if commented else {}), table
@@ -492,7 +500,7 @@ def label_matrix(manifest: Manifest) -> np.ndarray | None:
     """Return the labels as float32 0/1 `N x classes`, or None without a column `label`.
 
     A list is multi-hot. An int is 0 or 1 if there is one class, otherwise the index of the image's
-    class.
+    class. A text is the name of a class, or for one class also yes or no.
 
     Raises:
         ManifestError: A label is missing, of another type than the first, or not a class.
@@ -508,10 +516,7 @@ def label_matrix(manifest: Manifest) -> np.ndarray | None:
             " lists"
         )
     return np.stack(
-        [
-            _label_row(label, id, len(manifest.classes))
-            for label, id in zip(labels, ids, strict=True)
-        ]
+        [_label_row(label, id, manifest.classes) for label, id in zip(labels, ids, strict=True)]
     )
 
 
@@ -532,27 +537,42 @@ def present_classes(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     return np.zeros((len(manifest), len(manifest.classes)), bool) if labels is None else labels > 0
 
 
-def _label_row(label: Any, id: str, classes: int) -> np.ndarray:
-    target = np.zeros(classes, np.float32)
+def _label_row(label: Any, id: str, classes: Sequence[str]) -> np.ndarray:
+    count = len(classes)
+    target = np.zeros(count, np.float32)
     if isinstance(label, list | tuple):
-        if len(label) != classes or not set(label) <= {0, 1}:
+        if len(label) != count or not set(label) <= {0, 1}:
             raise ManifestError(
-                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {classes} classes"
+                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {count} classes"
                 " (datamodule.classes names them)"
             )
         target[:] = label
         return target
-    try:
-        number = int(label)
-    except (TypeError, ValueError):
-        number = -1
-    if number < 0 or number != float(label) or number >= max(2, classes):
+    number = _label_number(label, classes)
+    if number is None:
+        blank = label is None or label == "" or (isinstance(label, float) and np.isnan(label))
+        given = "empty" if blank else repr(label)
         raise ManifestError(
-            f"the label of '{id}' is {label!r}; give a whole number from 0 to {max(2, classes) - 1}"
-            " (datamodule.classes names more)"
+            f"the label of '{id}' is {given}; give a whole number from 0 to {max(2, count) - 1}, or"
+            f" the name of a class ({', '.join(classes)}; datamodule.classes names more)"
         )
-    if classes > 1:
+    if count > 1:
         target[number] = 1
     else:
         target[0] = number
     return target
+
+
+def _label_number(label: Any, classes: Sequence[str]) -> int | None:
+    """Return the index of a class, or 0 or 1 for one class; None if a label is neither."""
+    text = str(label).strip()
+    if text in classes:
+        return 1 if len(classes) == 1 else classes.index(text)
+    if len(classes) == 1 and text.lower() in TRUE | FALSE:
+        return int(text.lower() in TRUE)
+    try:
+        number = float(label)
+    except (TypeError, ValueError):
+        return None
+    known = number.is_integer() and 0 <= number < max(2, len(classes))
+    return int(number) if known else None

@@ -24,7 +24,7 @@ from datamodules.formats.gray_levels import (
 )
 from datamodules.formats.image_io import is_nearly_uniform
 from datamodules.formats.rle import decode_rle
-from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.manifest import Manifest, label_matrix
 from datamodules.manifest.validation import (
     CleaningReport,
     check_blank_images,
@@ -76,6 +76,10 @@ def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
         np.array([row.notes for row in found]),
         data.cleaning,
     )
+    try:
+        label_matrix(manifest)
+    except ManifestError as error:
+        problems.count(REFUSED_CONTENT, str(error))
     for sentence in _check_majority(data, manifest, found):
         problems.count(REFUSED_CONTENT, sentence)
     summary = {

@@ -39,7 +39,7 @@ def test_one_class_several_and_exclusive_ones():
 
 @pytest.mark.parametrize(
     "labels",
-    [[0, 2], [0, -1], [0, 0.5], [0, None], [0, "yes"], [0, [1]], [[1], [1, 0]], [[2], [1]]],
+    [[0, 2], [0, -1], [0, 0.5], [0, None], [0, "perhaps"], [0, [1]], [[1], [1, 0]], [[2], [1]]],
 )
 def test_what_is_no_label_is_refused_by_name(labels):
     with pytest.raises(ManifestError, match=r"the label of 'i\d' is"):
