@@ -25,14 +25,18 @@ from lightning_modules.classification import ClassificationModule
 from lightning_modules.distributed import all_gather_lists
 from lightning_modules.segmentation import SegmentationModule
 
+MAX_CLASSES = 255  # values of a gray pixel beside the background
+
 
 @validated
 class PredictionWriter(Callback):
     """Callback that writes `predictions/`: `submission.csv` and `masks/*.png`, or `labels.csv`.
 
     Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
-    With several classes, each has its own folder and CSV. `labels.csv` is in `predictions/` too.
-    Files that cannot be read are in both tables, with the reason in a column `problem`.
+    With several classes, each has its own folder and CSV. Exclusive classes have one PNG per image
+    for all of them, a class map, whose values `masks/values.csv` names: 0 is the background, k the
+    k-th class; the RLEs of each class are in its CSV as well. `labels.csv` is in `predictions/`
+    too. Files that cannot be read are in these tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -56,7 +60,17 @@ class PredictionWriter(Callback):
         self._rows: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect each image's own size, file name and split."""
+        """Collect each image's own size, file name and split.
+
+        Raises:
+            UserError: A class map cannot hold so many exclusive classes.
+        """
+        if getattr(pl_module, "exclusive", False) and self.masks:
+            if isinstance(pl_module, SegmentationModule) and len(pl_module.classes) > MAX_CLASSES:
+                raise UserError(
+                    f"a class map holds at most {MAX_CLASSES} classes, and module.classes names"
+                    f" {len(pl_module.classes)}; set callbacks.predictions.masks=false"
+                )
         data = trainer.datamodule  # type: ignore[attr-defined]
         ids = data.table.rows["id"].tolist()
         self._sizes = dict(zip(ids, np.asarray(data.cache.sizes).tolist(), strict=True))
@@ -97,19 +111,21 @@ class PredictionWriter(Callback):
 
     def _write_overlay(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
+        if self.masks and module.exclusive:
+            numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
+            self._write_png(id, (masks * numbers).max(0))
         row = {"id": id}
         for name, mask in zip(module.classes, masks, strict=True):
             row[name] = encode_siim(mask, self.rle_encoding == "relative")
-            if self.masks:
-                path = (
-                    self.folder
-                    / "masks"
-                    / _prepare_folder(module.classes, name)
-                    / f"{self._names[id]}.png"
-                )
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_png(path, mask[..., None] * 255)
+            if self.masks and not module.exclusive:
+                self._write_png(id, mask * 255, _prepare_folder(module.classes, name))
         return row
+
+    def _write_png(self, id: str, pixels: np.ndarray, subfolder: str = "") -> None:
+        """Write gray values, uint8 `H x W`."""
+        path = self.folder / "masks" / subfolder / f"{self._names[id]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, pixels[..., None])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the tables of all processes."""
@@ -125,6 +141,9 @@ class PredictionWriter(Callback):
                 table.parent.mkdir(exist_ok=True)
                 texts = {row["id"]: row[name] for row in rows}
                 write_siim_csv(table, texts, self._unreadable)
+            if self.masks and pl_module.exclusive:
+                values = pd.DataFrame({"class": ["background", *pl_module.classes]})
+                values.to_csv(self.folder / "masks" / "values.csv", index_label="value")
         else:
             labels = pd.DataFrame(rows)
             if self._unreadable:

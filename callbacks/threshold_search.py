@@ -18,7 +18,7 @@ from torch import Tensor
 from datamodules.arguments import FilePath, Fraction, FractionRange, validated
 from datamodules.errors import UserError
 from evaluation import rule_search
-from evaluation.decision_rule import ClassificationRule
+from evaluation.decision_rule import ARGMAX_RULE, ClassificationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
 from evaluation.rule_search import fit_temperature
 from evaluation.threshold_objective import (
@@ -90,6 +90,8 @@ def _write_rule(path: Path, module: EvaluatedModule) -> None:
 class SegmentationThresholdSearch(ThresholdSearchCallback):
     """Callback that searches the mask rule (top, min_area, bottom).
 
+    For exclusive classes there is nothing to search: the rule is the argmax.
+
     Example:
         callbacks:
           threshold_search:
@@ -122,6 +124,17 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
 
     def search_rule(self, evidence: SegmentationEvidence) -> Tensor:
         """Search by the mean Dice; a class that is absent from val has a rule but no score."""
+        if evidence.exclusive:
+            self.found = [
+                {
+                    "objective": "argmax, nothing searched",
+                    "score": None,
+                    "at_half": None,
+                    "warning": None,
+                }
+                for _ in evidence.classes
+            ]
+            return torch.tensor([ARGMAX_RULE for _ in evidence.classes], dtype=torch.float64)
         found = rule_search.search_segmentation_rule(evidence, self.grid, self.lesions_only)
         self.found = [
             self._describe(f, shown)

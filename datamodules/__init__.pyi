@@ -6,6 +6,7 @@ from .chestx_det import ChestXDetDataModule
 from .errors import UserError
 from .folder import FolderDataModule
 from .image_size import ImageSize, SampleKey
+from .own_data import OwnDataModule
 from .pneumothorax import PneumothoraxDataModule
 from .sampling.config import EpochConfig, SamplingConfig
 from .table import TableDataModule
@@ -19,6 +20,7 @@ __all__ = [
     "FolderDataModule",
     "ImageSize",
     "ManifestDataModule",
+    "OwnDataModule",
     "PneumothoraxDataModule",
     "SampleKey",
     "SamplingConfig",

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch.utils.data import DataLoader
 
 from datamodules.arguments import (
+    AllowedValues,
     Channels,
     FilePath,
     NonNegativeInt,
@@ -32,12 +33,19 @@ from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
 from datamodules.formats.gray_levels import Window
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import ImageReader
+from datamodules.formats.mask_images import parse_value
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
 from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
-from datamodules.manifest.manifest import SPLITS, Manifest, present_classes, spacing_matrix
+from datamodules.manifest.manifest import (
+    SPLITS,
+    Manifest,
+    present_classes,
+    spacing_matrix,
+    with_mask_reading,
+)
 from datamodules.manifest.splitting import assign_fold, assign_split
 from datamodules.manifest.validation import (
     CleaningReport,
@@ -55,6 +63,12 @@ from datamodules.sampling.epoch_sampler import (
 )
 from datamodules.sampling.hard_example_scores import attach_scores
 from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
+
+MaskValue = Annotated[
+    int | str,
+    AfterValidator(parse_value),
+    AllowedValues('a whole number, or a color such as "#ff0000"'),
+]
 
 
 @dataclass(frozen=True)
@@ -461,6 +475,9 @@ class ManifestDataModule(ServingDataModule, ABC):
         num_workers: Number of loader processes; `auto` chooses it by the number of cores.
         inverted_masks: `refuse` masks that cover most pixels of most images, `invert` to swap
             foreground and background of every mask, or `keep` them as they are.
+        mask_values: Class, or list of classes, of each value of the mask images: a number, or a
+            color as `#rrggbb`; None if the values decide. The name `background` is no class.
+        ignore_value: Value or color of mask pixels that neither train nor score; None for none.
         window: Values that are displayed black and white, [low, high], of images of more than 8
             bits; DICOMs then use it on their rescaled values in place of their own window. `auto`
             takes the 0.5th and 99.5th percentile of the training images, and the own windows of
@@ -498,6 +515,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         ] = ("test",),
         num_workers: NonNegativeInt | Literal["auto"] = "auto",
         inverted_masks: Literal["refuse", "invert", "keep"] = "refuse",
+        mask_values: Mapping[MaskValue, str | Sequence[str]] | None = None,
+        ignore_value: MaskValue | None = None,
         window: WindowRange | Literal["auto"] = "auto",
         frame: NonNegativeInt | None = None,
         max_pixels: PixelCount = MAX_IMAGE_PIXELS,
@@ -522,6 +541,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.predict_splits = tuple(name for name in SPLITS if name in predict_splits)
         self.num_workers, self.phantom = num_workers, phantom
         self.inverted_masks = inverted_masks
+        self.mask_values, self.ignore_value = mask_values, ignore_value
         self.window = None if isinstance(window, str) else (float(window[0]), float(window[1]))
         self.frame, self.max_pixels = frame, max_pixels
         self.cleaning = CleaningReport()
@@ -547,11 +567,17 @@ class ManifestDataModule(ServingDataModule, ABC):
         """Reader of the image files."""
         return ImageReader(self.frame, self.max_pixels, ignore_dicom_windows=self.window_is_given)
 
+    def describe_reading(self) -> dict[str, str]:
+        """Return how the files were read, heading -> sentence."""
+        reading = self.table.mask_reading
+        return {} if reading is None else {"mask values": reading.describe()}
+
     def read_manifest(self) -> Manifest:
-        """Return `manifest()` with the settings of this data module for reading its files."""
-        return replace(
+        """Return `manifest()` with the meaning of its mask images, by the keys of this class."""
+        manifest = replace(
             self.manifest(), swap_masks=self.inverted_masks == "invert", reader=self.reader
         )
+        return with_mask_reading(manifest, self.mask_values, self.ignore_value, self.cache_dir)
 
     @cached_property
     def table(self) -> Manifest:

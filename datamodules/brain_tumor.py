@@ -8,11 +8,18 @@ from typing import Any, Literal
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from datamodules.arguments import FilePath, validated
+from datamodules.arguments import FilePath, Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
-from datamodules.formats.coco import is_box_only, read_coco, segmentation_rle
+from datamodules.formats.coco import (
+    find_images,
+    is_box_only,
+    original_name,
+    read_coco,
+    segmentation_rle,
+)
 from datamodules.formats.image_files import is_image_file
+from datamodules.formats.layout import FolderTree
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 
@@ -45,15 +52,6 @@ def find_annotation_file(root: Path, split: str) -> Path:
     return path
 
 
-def original_name(file_name: str) -> str | None:
-    """Return the name of the original image, such as `y289_jpg` for `y289_jpg.rf.003b28.jpg`.
-
-    Each copy of an image has its own hash after `.rf.`; a name without `.rf.` gives None.
-    """
-    original, mark, _ = Path(file_name).name.partition(".rf.")
-    return original if mark else None
-
-
 AnnotatedParts = list[
     tuple[dict[str, Any], Rle]
 ]  # the annotations of one image that are used, with their masks
@@ -67,6 +65,8 @@ class BrainTumorDataModule(ManifestDataModule):
         unannotated: `drop` images without an annotation (in this data set they show a tumor too),
             or use them as `negative`.
         boxes: `refuse` annotations that are only a box without an outline, or `fill` the box.
+        categories: Names of the categories that are the lesion; None if only one is annotated.
+        normalized: True if coordinates are fractions of width and height.
         cleaned_dir: Folder in which `<split>/_annotations.coco.cleaned.json` is written; None
             writes none.
         **base: As `ManifestDataModule`; `root` is the export's folder.
@@ -78,12 +78,16 @@ class BrainTumorDataModule(ManifestDataModule):
         self,
         unannotated: Literal["drop", "negative"] = "drop",
         boxes: Literal["refuse", "fill"] = "refuse",
+        categories: Names | None = None,
+        normalized: bool = False,
         cleaned_dir: FilePath | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.unannotated = unannotated
         self.boxes = boxes
+        self.categories = None if categories is None else set(categories)
+        self.normalized = normalized
         self.cleaned_dir = Path(cleaned_dir) if cleaned_dir else None
 
     def manifest(self) -> Manifest:
@@ -101,7 +105,9 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = find_annotation_file(self.root, split)
-        content = self._contents[split] = read_coco(path, self.max_pixels)
+        content = self._contents[split] = read_coco(path, self.normalized, self.max_pixels)
+        find_images(path, content, FolderTree(path.parent))
+        self._keep_categories(path, content)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
@@ -113,6 +119,36 @@ class BrainTumorDataModule(ManifestDataModule):
                 rows.append(self._row(split, path.parent, image, parts))
                 self._parts[rows[-1]["id"]] = parts
         return rows
+
+    def _keep_categories(self, path: Path, content: dict[str, Any]) -> None:
+        """Drop annotations of other categories than the lesion's.
+
+        Raises:
+            ManifestError: Several categories are annotated, and the user named none.
+        """
+        names = {category["id"]: str(category.get("name")) for category in content["categories"]}
+        used = sorted({names[annotation["category_id"]] for annotation in content["annotations"]})
+        if self.categories is None:
+            if len(used) > 1:
+                raise ManifestError(
+                    f"{path} annotates several categories ({', '.join(used)}), which must not"
+                    f" become one mask; name the lesion with datamodule.categories=[{used[0]}], or"
+                    " take experiment=segmentation for all of them"
+                )
+            return
+        if unknown := sorted(self.categories - set(names.values())):
+            raise ManifestError(
+                f"datamodule.categories names {unknown[0]}, and {path} has"
+                f" {', '.join(sorted(set(names.values())))}; name some of these"
+            )
+        kept = []
+        for annotation in content["annotations"]:
+            name = names[annotation["category_id"]]
+            if name in self.categories:
+                kept.append(annotation)
+            else:
+                self.cleaning.count("annotation of another category: left out", name)
+        content["annotations"] = kept
 
     def _count_irregularities(self, folder: Path, content: dict[str, Any]) -> None:
         listed = {image["file_name"] for image in content["images"]}
@@ -141,15 +177,15 @@ class BrainTumorDataModule(ManifestDataModule):
                     " without an outline; fill boxes with datamodule.boxes=fill, or outline the"
                     " lesion"
                 )
-            rle, clipped = segmentation_rle(annotation, image, path)
+            rle, repairs = segmentation_rle(annotation, image, path)
             if is_box_only(annotation):
                 self.cleaning.count("box without outline: filled", name)
-            if clipped:
-                self.cleaning.count("polygon up to 2 px outside the image: clipped", name)
-            if rle["counts"] in parts:
+            for repair in repairs:
+                self.cleaning.count(repair, name)
+            if rle is not None and rle["counts"] in parts:
                 self.cleaning.count("exact duplicate annotation: dropped", name)
                 continue
-            if not coco_mask.area(rle):
+            if rle is None or not coco_mask.area(rle):
                 self.cleaning.count("outline that covers no pixel: dropped", name)
                 continue
             parts[rle["counts"]] = (annotation, rle)

@@ -29,8 +29,6 @@ class TableDataModule(ManifestDataModule):
         classes: Names of the mask's classes; None takes those of the manifest.
         mask_column: `mask`, or `cropped_mask` to train on the squares in the column `crop` with the
             masks in the column `cropped_mask`.
-        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a gray
-            value is class c); None uses that of the manifest.
         image_kind: What the images are, in the plural, such as `chest radiographs`, for the heading
             of the page; empty for the name of the folder.
         **base: As `ManifestDataModule`.
@@ -41,7 +39,6 @@ class TableDataModule(ManifestDataModule):
         manifest_name: str = "manifest.csv",
         classes: Names | None = None,
         mask_column: Literal["mask", "cropped_mask", "mask_path", "cropped_mask_path"] = "mask",
-        mask_encoding: Literal["bit_planes"] | None = None,
         image_kind: str = "",
         **base: Any,
     ) -> None:
@@ -49,7 +46,6 @@ class TableDataModule(ManifestDataModule):
         self.manifest_name = manifest_name
         self.class_names = tuple(classes) if classes else None
         self.mask_column = mask_column.removesuffix("_path")  # the meta JSON writes mask_path
-        self.mask_encoding = mask_encoding
         self.image_kind = image_kind
 
     def manifest(self) -> Manifest:
@@ -74,12 +70,7 @@ class TableDataModule(ManifestDataModule):
             table.rows.rename(columns={"crop": "square"}),
             self.class_names or table.classes,
         )
-        return replace(
-            table,
-            rows=rows,
-            classes=classes,
-            mask_encoding=self.mask_encoding or table.mask_encoding,
-        )
+        return replace(table, rows=rows, classes=classes)
 
     def finalize_table(self, manifest: Manifest) -> Manifest:
         """Check that every image exists, and apply the squares if `mask_column` is `cropped_mask`.

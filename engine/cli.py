@@ -20,7 +20,7 @@ HELP_LINES = """
   do=[predict] ckpt_path=RUN       write masks or probabilities of test, or of any images with \
   datamodule=folder
   do=[compare] runs=[A,B]          compare finished runs, with intervals of their differences
-  do=[validate]                    check every file of the data set and list all problems
+  do=[inspect]                     what the data set holds and how it is read, with pictures
   do=[export]                      write the data set as PNGs and a meta.json
   do=[crop]                        crop the train images to squares around the lesion
   do=[doctor]                      check this machine: hardware, speed, and what would stop a run

@@ -24,6 +24,7 @@ from reporting.tables import format_number
 MUST_MATCH = (
     "image_size",
     "module.classes",
+    "module.exclusive",
     "module.net",
     "module.mean",
     "module.std",
@@ -183,6 +184,10 @@ class EnsembleReport(ReportContributor):
             raise UserError(
                 f"{named} tells apart {list(evidence.classes)} by {evidence.kind}s, and this run"
                 " does not; name folds of this experiment"
+            )
+        if getattr(evidence, "exclusive", False) != getattr(module, "exclusive", False):
+            raise UserError(
+                f"{named} and this run differ in module.exclusive; name folds of this experiment"
             )
         module.rule.values = search.search_rule(evidence)
         if evidence.kind == "label" and not bool(

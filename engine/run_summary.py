@@ -23,6 +23,7 @@ from engine.run_references import PreparedRun, find_start_checkpoint, resolve_ch
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
 from reporting.commands import relative_to_cwd
+from reporting.data_page import short_description
 from reporting.live_run import device_names, sampling_schedule
 
 
@@ -167,7 +168,7 @@ def run_summary(
 ) -> dict[str, str]:
     """Return the heading and text of each line; for the arguments see `print_summary`."""
     stretches = sampling_schedule(data, trainer)
-    found = split_counts(data)
+    found = short_description(data) | split_counts(data)
     if len(stretches) == 1:  # several are printed in a table of their own
         found["an epoch"] = describe_epoch(data, stretches[0][1], trainer)
     sizes = [

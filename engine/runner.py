@@ -13,12 +13,14 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
 from engine import resume
+from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.pretrained_weights import drop_replaced_weights
@@ -46,7 +48,7 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.training_record import check_same_task
+from lightning_modules.training_record import RECORD_KEY, check_same_task
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
@@ -152,9 +154,8 @@ def _evaluate_ensemble(
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
         )
-    module.net = Ensemble(
-        load_members(module, paths, "name folds of one experiment"), flip=cfg.tta == "hflip"
-    )
+    nets = load_members(module, paths, "name folds of one experiment")
+    module.net = _combine(module, nets, cfg)
     ensemble_report = EnsembleReport(ensemble, cfg.tta == "hflip")
     ensemble_report.find_rule(trainer, module)
     trainer.callbacks.append(ensemble_report)  # type: ignore[attr-defined]
@@ -178,7 +179,12 @@ def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | Non
             top_checkpoints(start, cfg.average_checkpoints),
             f"set average_checkpoints=1 instead of average_checkpoints={cfg.average_checkpoints}",
         )
-    module.net = Ensemble(nets, flip=cfg.tta == "hflip")
+    module.net = _combine(module, nets, cfg)
+
+
+def _combine(module: SupervisedModule, nets: Sequence[nn.Module], cfg: DictConfig) -> Ensemble:
+    exclusive = module.target == "mask" and getattr(module, "exclusive", False)
+    return Ensemble(nets, flip=cfg.tta == "hflip", exclusive_masks=exclusive)
 
 
 def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
@@ -255,16 +261,18 @@ def run_experiment(
 def _run_experiment(
     cfg: DictConfig, ensemble: FoldEnsemble | None, prepared: Sequence[PreparedRun]
 ) -> float | None:
+    set_known_classes(cfg)
     prepare_process(cfg)
     check_devices(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     callbacks = build_callbacks(cfg)  # they refuse impossible settings before any image is read
     check_stages(cfg, callbacks)
     loggers = [instantiate_config(part) for part in cfg.logger.values()]
-    data = instantiate_config(cfg.datamodule)
     evaluated_checkpoint = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(
         cfg, "init_from"
     )
+    set_known_classes(cfg, _class_record(cfg, evaluated_checkpoint))
+    data = instantiate_config(cfg.datamodule)
     if evaluated_checkpoint and "fit" not in cfg.do:
         data.size_is_given = image_size_is_given(data, evaluated_checkpoint)
         checkpoint_io.adopt_image_size(
@@ -275,6 +283,7 @@ def _run_experiment(
             print(window_note, file=sys.stderr)
     data.check_workers()
     data.prepare_data()  # the data is checked before a network is built
+    set_classes_from_data(cfg, data.table)
     records = earlier_records(cfg, ensemble)
     note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
@@ -320,6 +329,13 @@ def _report_unreadable(data: ManifestDataModule, run_dir: Path) -> None:
         f" no prediction, such as '{id}' ({reason}); all others are predicted, and the tables in"
         f" {run_dir / 'predictions'} list the reasons in their column problem"
     )
+
+
+def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | None:
+    """Return the training record of the checkpoint whose classes the run has; None in a fit."""
+    if checkpoint is None or "fit" in cfg.do:
+        return None
+    return checkpoint_io.read_metadata(checkpoint).get(RECORD_KEY)
 
 
 def build_module(

@@ -22,6 +22,7 @@ from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
 from engine.composition import compose_run, composed_run, remove_foreign_keys
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
+from engine.data_classes import refuse_open_classes, set_known_classes
 from engine.overrides import prepare_overrides
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
@@ -132,6 +133,7 @@ def _check_data_root(cfg: DictConfig) -> None:
 
 
 def _run_doctor(cfg: DictConfig) -> None:
+    refuse_open_classes(cfg)
     from engine.doctor.doctor import run_doctor
 
     run_doctor(cfg, Path(cfg.paths.run))
@@ -204,9 +206,10 @@ def _run_data_task(cfg: DictConfig) -> None:
     _check_data_root(cfg)
     from datamodules.preparation.crop import crop_dataset
     from datamodules.preparation.export import META_FILE, export_dataset
-    from datamodules.preparation.validate import validate_dataset
+    from datamodules.preparation.inspect import check_dataset
     from engine.runner import prepare_process, save_config
     from lightning_modules.instantiation import instantiate_config
+    from reporting.data_page import inspect_dataset
 
     # probabilities are written if known; only training needs them
     if is_latest(cfg.datamodule.cls_prob):
@@ -217,12 +220,15 @@ def _run_data_task(cfg: DictConfig) -> None:
             SCORES_FILE,
         )
         cfg.datamodule.cls_prob = None if found is None else str(found)
+    set_known_classes(cfg)
     prepare_process(cfg)
     save_config(cfg)
     data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
-    if step == "validate":
-        validate_dataset(data)
+    if step == "inspect":
+        check_dataset(data)
+        page = inspect_dataset(data, Path(cfg.paths.run))
+        print(f"pictures: {page}")
         return
     written = (
         export_dataset(data, folder, cfg.preparation.size)
@@ -373,7 +379,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
 
 STANDALONE_TASKS = {
     "compare": _compare_runs,
-    "validate": _run_data_task,
+    "inspect": _run_data_task,
     "export": _run_data_task,
     "crop": _run_data_task,
     "doctor": _run_doctor,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evaluation.exclusive_classes import predict_class_map, quantize_margins, to_planes
 from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
 
 
@@ -52,14 +53,27 @@ class SegmentationRule(DecisionRule):
     def __init__(self, classes: int) -> None:
         super().__init__((HALF_BIN, 0.0, HALF_BIN), classes)
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Convert logits `B x C x H x W` to bools of the same shape; H x W is the whole image."""
-        byte = quantize_logits(logits)
+    def to_bytes(self, logits: Tensor) -> Tensor:
+        """Convert logits `B x C x H x W` to the bytes that evidence counts."""
+        return quantize_logits(logits)
+
+    def forward(self, logits: Tensor, ignored: Tensor | None = None) -> Tensor:
+        """Convert logits `B x C x H x W` to bools of the same shape; H x W is the whole image.
+
+        Pixels at which `ignored` (`B x 1 x H x W`) is 1 are in no mask and in no fraction.
+        """
+        byte = self.to_bytes(logits)
         top, min_area, bottom = (
             column.view(1, -1, 1, 1).to(byte.device) for column in self.values.unbind(1)
         )
-        share = (byte >= top).double().mean((2, 3), keepdim=True)
-        return (byte >= bottom) & (share >= min_area)
+        certain = byte >= top
+        if ignored is None:
+            share = certain.double().mean((2, 3), keepdim=True)
+            return (byte >= bottom) & (share >= min_area)
+        kept = ignored == 0
+        pixels = kept.double().sum((2, 3), keepdim=True).clamp(min=1)
+        share = (certain & kept).double().sum((2, 3), keepdim=True) / pixels
+        return (byte >= bottom) & (share >= min_area) & kept
 
     def as_dict(self) -> list[dict[str, float]]:
         """Return the rule of each class by name, with probabilities in place of bytes."""
@@ -71,6 +85,41 @@ class SegmentationRule(DecisionRule):
             }
             for top, area, bottom in self.values.tolist()
         ]
+
+
+ARGMAX_RULE = (HALF_BIN, 0.0, HALF_BIN)  # numbers of the argmax, for bytes of margins
+
+
+class ExclusiveSegmentationRule(DecisionRule):
+    """Decision rule of masks of exclusive classes: the most probable class of each pixel.
+
+    Its numbers are the threshold `HALF_BIN` of the margins that evidence keeps; they never change.
+
+    Args:
+        classes: Number of classes, without the background.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(ARGMAX_RULE, classes)
+
+    def to_bytes(self, logits: Tensor) -> Tensor:
+        """Convert logits `B x C x H x W` to the bytes that evidence counts, those of margins."""
+        return quantize_margins(logits)
+
+    def forward(self, logits: Tensor, ignored: Tensor | None = None) -> Tensor:
+        """Convert logits `B x C x H x W` to bools of the same shape, at most one true per pixel.
+
+        Pixels at which `ignored` (`B x 1 x H x W`) is 1 are in no mask.
+        """
+        masks = to_planes(predict_class_map(logits.float()), logits.shape[1])
+        return masks if ignored is None else masks & (ignored == 0)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Keep the argmax, whatever rule a checkpoint holds."""
+
+    def as_dict(self) -> list[dict[str, float]]:
+        """Return no numbers for any class."""
+        return [{} for _ in self.values]
 
 
 class ClassificationRule(DecisionRule):

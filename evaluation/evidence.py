@@ -19,6 +19,7 @@ from evaluation.metrics.base import Decision, Metric
 from evaluation.metrics.classification import (
     CLASSIFICATION_METRICS,
     EXACT_MATCH,
+    N_CALIBRATION_BINS,
     ClassificationDecision,
 )
 from evaluation.metrics.measurement import (
@@ -27,7 +28,10 @@ from evaluation.metrics.measurement import (
     shared_measurements,
 )
 from evaluation.metrics.segmentation import (
+    EXCLUSIVE_SEGMENTATION_METRICS,
+    RANKING_METRICS,
     SEGMENTATION_METRICS,
+    ExclusiveSegmentationDecision,
     SegmentationDecision,
     apply_rule,
     constant_prediction,
@@ -149,18 +153,31 @@ class SegmentationEvidence(Evidence):
             columns on val, and under any other rule.
         measurements: Measurements that the columns belong to, as `describe_measurements` writes
             them.
+        exclusive: True if each pixel has one class or is background. The bytes are then those of
+            margins, `quantize_margins`, and the rule is the argmax.
+        confusion: int32 `N x (classes + 1) x (classes + 1)` for exclusive classes: pixels of each
+            true (row) and predicted (column) class, the background first; else without rows.
+        calibration: float64 `N x bins x 3` for exclusive classes: wrong pixels, right pixels and
+            the sum of the predicted classes' probabilities, in bins of that probability; else
+            without bins.
     """
 
     kind = "mask"
-    arrays = ("counts", "measured")
+    arrays = ("counts", "measured", "confusion", "calibration")
     counts: np.ndarray
     grid: str
     measured: np.ndarray = None  # type: ignore[assignment]  # without columns, see __post_init__
     measurements: str = NO_MEASUREMENTS
+    exclusive: bool = False
+    confusion: np.ndarray = None  # type: ignore[assignment]  # empty unless exclusive
+    calibration: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.measured is None or not self.measured.shape[-1]:
             object.__setattr__(self, "measured", np.zeros((*self.counts.shape[:2], 0)))
+        if not self.exclusive:
+            object.__setattr__(self, "confusion", np.zeros((len(self.counts), 0, 0), np.int32))
+            object.__setattr__(self, "calibration", np.zeros((len(self.counts), 0, 3)))
 
     @property
     def used_measurements(self) -> list[MaskMeasurement]:
@@ -185,7 +202,10 @@ class SegmentationEvidence(Evidence):
     def headline_metrics(self) -> tuple[str, ...]:
         """Names of the main scores, with image-level ones if some images show no lesion."""
         measured = [name for each in self.used_measurements for name in each.headline_scores]
-        return (*self._overlap_headlines, *measured)
+        overlap = self._overlap_headlines
+        if self.exclusive:
+            overlap = (*(s for s in overlap if s not in RANKING_METRICS), "pixel_accuracy")
+        return (*overlap, *measured)
 
     @property
     def _overlap_headlines(self) -> tuple[str, ...]:
@@ -204,7 +224,8 @@ class SegmentationEvidence(Evidence):
     def metrics(self) -> tuple[Metric, ...]:
         """Overlap, precision and recall of pixels, and what was measured on the masks."""
         measured = (score for each in self.used_measurements for score in each.metrics)
-        return (*SEGMENTATION_METRICS, *measured)
+        overlap = EXCLUSIVE_SEGMENTATION_METRICS if self.exclusive else SEGMENTATION_METRICS
+        return (*overlap, *measured)
 
     @property
     def truth(self) -> np.ndarray:
@@ -213,19 +234,30 @@ class SegmentationEvidence(Evidence):
 
     @property
     def evaluation_grid(self) -> str:
-        """Description of the grid."""
+        """Description of the grid, and of the classes if they exclude each other."""
         return (
             "evaluated at each image's own size"
             if self.grid == "native"
             else f"evaluated at {self.grid} px"
-        )
+        ) + (", exclusive classes" if self.exclusive else "")
 
     def decision(self, channel: int) -> SegmentationDecision:
         """Return the decision for one class by the mask rule."""
         decision = apply_rule(self.counts[:, channel], self.rule[:, channel])
         columns = (name for _, names in parse_measurements(self.measurements) for name in names)
         measured = dict(zip(columns, self.measured[:, channel].T, strict=True))
-        return replace(decision, columns=measured)
+        if not self.exclusive:
+            return replace(decision, columns=measured)
+        wrong, right, confidence = np.moveaxis(self.calibration, 2, 0)
+        return ExclusiveSegmentationDecision(
+            decision.pixels,
+            decision.histogram,
+            decision.ranking,
+            measured,
+            right=right.sum(1),
+            total=(wrong + right).sum(1),
+            calibration_gap=confidence - right,
+        )
 
     def empty_mask_notes(self, channel: int) -> list[str]:
         """Say how images of one class without a predicted or a true mask were scored."""
@@ -239,12 +271,32 @@ class SegmentationEvidence(Evidence):
         return [note for note in notes if note]
 
     def baselines(self, channel: int) -> dict[str, Decision]:
-        """Return the empty mask and the full mask as predictions."""
+        """Return the empty mask and the full mask as predictions.
+
+        For exclusive classes it is the background alone, with a probability of 1: not all classes
+        can be everywhere.
+        """
         counts = self.counts[:, channel]
+        if self.exclusive:
+            return {"all background": self._all_background(counts)}
         return {
             "all empty": constant_prediction(counts, positive=False),
             "all positive": constant_prediction(counts, positive=True),
         }
+
+    def _all_background(self, counts: np.ndarray) -> ExclusiveSegmentationDecision:
+        empty = constant_prediction(counts, positive=False)
+        pixels = self.confusion.sum(2, dtype=np.int64)
+        gap = np.zeros((len(self), N_CALIBRATION_BINS))
+        gap[:, -1] = pixels[:, 1:].sum(1)
+        return ExclusiveSegmentationDecision(
+            empty.pixels,
+            empty.histogram,
+            empty.ranking,
+            right=pixels[:, 0],
+            total=pixels.sum(1),
+            calibration_gap=gap,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,7 +421,7 @@ def align_measurements(parts: Sequence[Evidence]) -> list[Evidence]:
     return [part.with_measurements(shared) for part in masks]
 
 
-EVIDENCE_VERSION = 3
+EVIDENCE_VERSION = 4
 EVIDENCE_KINDS: dict[str, type[Evidence]] = {
     kind.kind: kind for kind in (SegmentationEvidence, ClassificationEvidence)
 }
@@ -384,7 +436,10 @@ def write_evidence(evidence: Evidence, path: Path) -> None:
 
 
 def read_evidence(path: Path) -> Evidence:
-    """Read what `write_evidence` wrote; files of version 1 hold masks, of 1 and 2 no measurement.
+    """Read what `write_evidence` wrote.
+
+    Files of version 1 hold masks, of 1 and 2 no measurement, of 1 to 3 no masks of exclusive
+    classes.
 
     Raises:
         UserError: The file is missing, damaged or of a later version.

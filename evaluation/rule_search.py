@@ -281,7 +281,7 @@ def _sum_dice(counts: np.ndarray, grid: RuleGrid) -> np.ndarray:
     drawn = dice(pixel_counts(counts, grid.bottom))  # N x B
     empty = empty_dice(counts)  # N
     above = (
-        counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / counts.sum((1, 2))[:, None]
+        counts.sum(1)[:, ::-1].cumsum(1)[:, ::-1] / np.maximum(counts.sum((1, 2)), 1)[:, None]
     )  # N x 256, fraction of pixels >= byte
     if grid.top is None:
         shows = above[:, grid.bottom][:, None, :] >= grid.min_area[None, :, None]  # N x A x B

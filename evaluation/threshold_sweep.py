@@ -176,9 +176,9 @@ def segmentation_tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[st
     """Return `pooled_f1`: class -> val's best threshold, and the scores of each split.
 
     The threshold is a probability; each split has its F1, precision and recall there, and its
-    average precision. Empty without val.
+    average precision. Empty without val, and for exclusive classes, which have no threshold.
     """
-    if "val" not in evidence:
+    if "val" not in evidence or evidence["val"].exclusive:
         return {}
     return {
         "pooled_f1": {

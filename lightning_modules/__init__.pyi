@@ -5,6 +5,8 @@ from .instantiation import instantiate_config
 from .losses import (
     BCELoss,
     ClassBalancedBCELoss,
+    CrossEntropyLoss,
+    DiceCrossEntropyLoss,
     DiceLoss,
     FocalLoss,
     LovaszHingeLoss,
@@ -19,6 +21,8 @@ __all__ = [
     "BCELoss",
     "ClassBalancedBCELoss",
     "ClassificationModule",
+    "CrossEntropyLoss",
+    "DiceCrossEntropyLoss",
     "DiceLoss",
     "Ensemble",
     "EvaluatedModule",

@@ -27,6 +27,7 @@ from evaluation.collector import EvidenceCollector, merge_ranks
 from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import Evidence
 from lightning_modules import distributed, training_record
+from lightning_modules.losses import apply_loss
 from lightning_modules.module_config import MonitorConfig, ScratchNormalization
 from lightning_modules.networks.input_size import check_input
 from lightning_modules.normalize import resolve_normalization
@@ -41,7 +42,8 @@ class SupervisedModule(LightningModule):
 
     Args:
         net: Network that maps float `B x C x H x W` to logits.
-        loss: Loss that maps logits and target to one value per image, shape `B`.
+        loss: Loss that maps logits and target, and for masks with ignored pixels `ignored`, to one
+            value per image, shape `B`.
         optimizer: Function that makes the optimizer of the parameters that require a gradient.
         scheduler: Function that makes Lightning's lr_scheduler dict of the optimizer, the trainer
             and the monitor; or None.
@@ -128,9 +130,10 @@ class SupervisedModule(LightningModule):
         output = self(batch["image"])
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
         target = batch[self.target]  # type: ignore[literal-required]
-        each = self.loss(logits, target)
+        ignored = batch.get("ignored") if self.target == "mask" else None
+        each = apply_loss(self.loss, logits, target, ignored)
         for further in auxiliary:
-            each = each + self.auxiliary_weight * self.loss(further, target)
+            each = each + self.auxiliary_weight * apply_loss(self.loss, further, target, ignored)
         loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
         if stage == "train":
             self.log(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.errors import UserError
+from evaluation.exclusive_classes import log_probabilities
 from lightning_modules.base import SupervisedModule
 from lightning_modules.checkpoint_io import check_compatible, read_checkpoint
 
@@ -20,26 +21,33 @@ class Ensemble(nn.Module):
     """Ensemble network whose logits' sigmoid is the mean of the members' probabilities.
 
     One member without flip equals that network. All members get the same normalized image. The mean
-    is computed for each class separately, not over a softmax.
+    is computed for each class separately, not over a softmax; but for masks of exclusive classes it
+    is the mean of `softmax([0, z])`, and the logits are relative to the background again.
 
     Args:
         nets: Networks that map float `B x C x H x W` to logits, `B x classes x H x W` for masks or
             `B x classes` for labels.
         flip: True to also evaluate each member on the image mirrored left to right; its mask is
             mirrored back.
+        exclusive_masks: True if the logits are those of masks of exclusive classes.
     """
 
-    def __init__(self, nets: Sequence[nn.Module], flip: bool = False) -> None:
+    def __init__(
+        self, nets: Sequence[nn.Module], flip: bool = False, exclusive_masks: bool = False
+    ) -> None:
         super().__init__()
         if not nets:
             raise ValueError("Ensemble needs at least one network")
         self.nets = nn.ModuleList(nets)
         self.flip = flip
+        self.exclusive_masks = exclusive_masks
 
     def forward(self, image: Tensor) -> Tensor:
         """Convert float `B x C x H x W` to fp32 logits, finite wherever no member gives NaN."""
         views = self._augmented_views(image)
         first = next(views)
+        if self.exclusive_masks:
+            return self._average_softmax(first, views)
         yes, no, several = F.logsigmoid(first), F.logsigmoid(-first), False
         for (
             logits
@@ -52,6 +60,15 @@ class Ensemble(nn.Module):
         return (
             yes - no if several else first
         )  # logit of the mean p: log(sum of p) - log(sum of 1 - p)
+
+    @staticmethod
+    def _average_softmax(first: Tensor, others: Iterator[Tensor]) -> Tensor:
+        """Return the logits, relative to the background, of the mean softmax of all views."""
+        total, several = log_probabilities(first), False
+        for logits in others:
+            total, several = torch.logaddexp(total, log_probabilities(logits)), True
+        mean = (total[:, 1:] - total[:, :1]).clamp(-MAX_LOGIT, MAX_LOGIT)
+        return mean if several else first
 
     def _augmented_views(self, image: Tensor) -> Iterator[Tensor]:
         for net in self.nets:

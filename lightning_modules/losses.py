@@ -1,5 +1,10 @@
-"""Losses: every one returns one fp32 value per image, shape `B`."""
+"""Losses: every one returns one fp32 value per image, shape `B`.
 
+A loss of masks takes as its third argument `ignored`, `B x 1 x H x W`: pixels at which it is 1
+enter neither the value nor a mean, and have a gradient of 0.
+"""
+
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -11,7 +16,53 @@ from torch.nn import functional as F
 
 from datamodules.arguments import Fraction, NonNegativeFloat, PositiveFloat, validated
 from datamodules.errors import UserError
+from evaluation.exclusive_classes import to_class_map, to_planes, with_background
 from lightning_modules.networks.library_imports import smp
+
+
+def apply_loss(
+    loss: nn.Module, logits: Tensor, target: Tensor, ignored: Tensor | None = None
+) -> Tensor:
+    """Return the loss `B`, without the ignored pixels if there are some.
+
+    Args:
+        loss: A loss of this file, or one of the user's.
+        logits: As the loss takes them.
+        target: In the same form.
+        ignored: `B x 1 x H x W`, 1 where a pixel does not count; None if all count.
+
+    Raises:
+        UserError: Some pixels are ignored, and the loss cannot leave them out.
+    """
+    if ignored is None:
+        return loss(logits, target)
+    if "ignored" in inspect.signature(loss.forward).parameters:
+        return loss(logits, target, ignored)
+    if bool(ignored.any()):
+        name = type(loss).__name__
+        raise UserError(
+            f"module.loss: {name} takes no argument ignored, but some pixels of this data are to be"
+            " ignored; write forward(self, logits, target, ignored=None) and leave out the pixels"
+            " at which ignored is 1, or take a loss of conf/module/loss"
+        )
+    return loss(logits, target)
+
+
+def _mean_over_pixels(values: Tensor, ignored: Tensor | None) -> Tensor:
+    """Average `B x C` or `B x C x H x W` over classes and the pixels that count: `B`, 0 for none.
+
+    The ignored pixels have a gradient of 0.
+    """
+    if ignored is None:
+        return values.flatten(1).mean(1)
+    left_out = ignored.to(values.device) != 0
+    kept = (~left_out).flatten(1).sum(1) * values.shape[1]
+    return values.masked_fill(left_out, 0).flatten(1).sum(1) / kept.clamp(min=1)
+
+
+def _blank(planes: Tensor, ignored: Tensor | None) -> Tensor:
+    """Set the ignored pixels of `B x C x H x W` to 0, and their gradients too."""
+    return planes if ignored is None else planes.masked_fill(ignored.to(planes.device) != 0, 0)
 
 
 @validated
@@ -23,7 +74,8 @@ class WeightedLoss(nn.Module):
         weights: Weights by the same names.
 
     Raises:
-        UserError: Terms and weights differ in their names.
+        UserError: Terms and weights differ in their names, or some terms are for exclusive classes
+            and others are not.
     """
 
     def __init__(
@@ -32,6 +84,14 @@ class WeightedLoss(nn.Module):
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
         self.set_weights(weights)
+        exclusive = [name for name, term in terms.items() if getattr(term, "exclusive", False)]
+        if exclusive and len(exclusive) < len(terms):
+            others = ", ".join(name for name in terms if name not in exclusive)
+            raise UserError(
+                f"the loss {', '.join(exclusive)} is for exclusive classes and {others} is not;"
+                " take terms of one kind, or module/loss=dice_cross_entropy"
+            )
+        self.exclusive = bool(exclusive)
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Set other weights, from the next batch on.
@@ -56,11 +116,14 @@ class WeightedLoss(nn.Module):
             )
         self.weights = dict(weights)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and 0/1 target `B x C x H x W`."""
         logits, target = logits.float(), target.to(logits.device, torch.float32)
         return torch.stack(
-            [self.weights[name] * term(logits, target) for name, term in self.terms.items()]
+            [
+                self.weights[name] * apply_loss(term, logits, target, ignored)
+                for name, term in self.terms.items()
+            ]
         ).sum(0)
 
 
@@ -80,14 +143,14 @@ class FocalLoss(nn.Module):
         super().__init__()
         self.gamma, self.alpha = gamma, alpha
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C` or `B x C x H x W`."""
         logits, target = logits.float(), target.float()
         cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = (1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy
         if self.alpha is not None:
             loss = loss * (self.alpha * target + (1 - self.alpha) * (1 - target))
-        return loss.flatten(1).mean(1)
+        return _mean_over_pixels(loss, ignored)
 
 
 @validated
@@ -116,6 +179,26 @@ class MulticlassFocalLoss(nn.Module):
         return (
             loss if self.alpha is None else loss * (target * target.new_tensor(self.alpha)).sum(1)
         )  # autocast would round a product with @
+
+
+@validated
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy of labels: softmax over exclusive classes, else the mean over sigmoids.
+
+    Args:
+        exclusive: True if exactly one class holds in each image.
+    """
+
+    def __init__(self, exclusive: bool = False) -> None:
+        super().__init__()
+        self.exclusive = exclusive
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss `B` from logits and 0/1 target `B x C`."""
+        logits, target = logits.float(), target.float()
+        if self.exclusive:
+            return -(logits.log_softmax(1) * target).sum(1)
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
 
 
 ClassWeightPair = Annotated[
@@ -156,7 +239,7 @@ class BCELoss(nn.Module):
                 dtype=torch.float32,
             )
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C` or `B x C x H x W`."""
         weight = (
             None
@@ -166,7 +249,7 @@ class BCELoss(nn.Module):
         loss = F.binary_cross_entropy_with_logits(
             logits.float(), target.float(), reduction="none", pos_weight=weight
         )
-        return loss.flatten(1).mean(1)
+        return _mean_over_pixels(loss, ignored)
 
 
 @validated
@@ -201,17 +284,27 @@ class ClassBalancedBCELoss(nn.Module):
             known = (pixels > 0).all(1, keepdims=True)
             self.weights = torch.tensor(np.where(known, balanced, 1.0), dtype=torch.float32)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C x H x W`."""
         logits, target = logits.float(), target.float()
         self.weights = self.weights.to(logits.device)
         outside, inside = self.weights.view(1, -1, 2, 1, 1).unbind(2)
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return (loss * (outside + (inside - outside) * target)).flatten(1).mean(1)
+        return _mean_over_pixels(loss * (outside + (inside - outside) * target), ignored)
 
 
 # Dice and Tversky are not smp's, which give one value per batch and always leave out images without
 # a lesion.
+
+
+def _soft_dice_loss(
+    probability: Tensor, target: Tensor, smooth: float, lesions_only: bool
+) -> Tensor:
+    """Return 1 - soft Dice of each class of `B x C x H x W`, averaged over classes: `B`."""
+    probability, target = probability.flatten(2), target.flatten(2)
+    overlap = (probability * target).sum(2)
+    loss = 1 - (2 * overlap + smooth) / (probability.sum(2) + target.sum(2) + smooth)
+    return (loss * (target.sum(2) > 0) if lesions_only else loss).mean(1)
 
 
 @validated
@@ -229,12 +322,64 @@ class DiceLoss(nn.Module):
         super().__init__()
         self.smooth, self.lesions_only = smooth, lesions_only
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C x H x W`."""
-        probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
-        overlap = (probability * target).sum(2)
-        loss = 1 - (2 * overlap + self.smooth) / (probability.sum(2) + target.sum(2) + self.smooth)
-        return (loss * (target.sum(2) > 0) if self.lesions_only else loss).mean(1)
+        return _soft_dice_loss(
+            _blank(logits.float().sigmoid(), ignored),
+            _blank(target.float(), ignored),
+            self.smooth,
+            self.lesions_only,
+        )
+
+
+@validated
+class DiceCrossEntropyLoss(nn.Module):
+    """Weighted sum of Dice loss and cross-entropy, for overlapping or for exclusive classes.
+
+    For exclusive classes the probabilities are a softmax over the background, whose logit is 0, and
+    the classes; the cross-entropy is the mean over pixels, and the Dice loss that of each class
+    without the background, averaged over classes (as nnU-Net, Isensee et al. 2021). Otherwise it is
+    the sum of `DiceLoss` and `BCELoss`.
+
+    Args:
+        exclusive: True if each pixel has one class or is background. Where several planes of the
+            target are 1 at a pixel, the first one wins.
+        dice: Weight of the Dice loss.
+        cross_entropy: Weight of the cross-entropy.
+        smooth: As in `DiceLoss`.
+        lesions_only: As in `DiceLoss`, for the Dice loss alone.
+    """
+
+    def __init__(
+        self,
+        exclusive: bool,
+        dice: NonNegativeFloat = 0.5,
+        cross_entropy: NonNegativeFloat = 0.5,
+        smooth: NonNegativeFloat = 1.0,
+        lesions_only: bool = False,
+    ) -> None:
+        super().__init__()
+        self.exclusive = exclusive
+        self.dice, self.cross_entropy = dice, cross_entropy
+        self.smooth, self.lesions_only = smooth, lesions_only
+
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
+        """Return the loss `B` from logits and target `B x C x H x W`."""
+        logits = logits.float()
+        if self.exclusive:
+            class_map = to_class_map(target.to(logits.device))
+            target = to_planes(class_map, logits.shape[1]).float()
+            every = with_background(logits)
+            pixels = F.cross_entropy(every, class_map, reduction="none")[:, None]
+            probability = every.softmax(1)[:, 1:]
+        else:
+            target = target.to(logits.device, torch.float32)
+            pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            probability = logits.sigmoid()
+        overlap = _soft_dice_loss(
+            _blank(probability, ignored), _blank(target, ignored), self.smooth, self.lesions_only
+        )
+        return self.dice * overlap + self.cross_entropy * _mean_over_pixels(pixels, ignored)
 
 
 @validated
@@ -260,9 +405,10 @@ class TverskyLoss(nn.Module):
         super().__init__()
         self.alpha, self.beta, self.smooth, self.lesions_only = alpha, beta, smooth, lesions_only
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C x H x W`."""
-        probability, target = logits.float().sigmoid().flatten(2), target.float().flatten(2)
+        probability = _blank(logits.float().sigmoid(), ignored).flatten(2)
+        target = _blank(target.float(), ignored).flatten(2)
         hit = (probability * target).sum(2)
         wrong = self.alpha * (probability.sum(2) - hit) + self.beta * (target.sum(2) - hit)
         loss = 1 - (hit + self.smooth) / (hit + wrong + self.smooth)
@@ -280,9 +426,14 @@ class LovaszHingeLoss(nn.Module):
         super().__init__()
         self.hinge = smp.losses.LovaszLoss("binary")
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, ignored: Tensor | None = None) -> Tensor:
         """Return the loss `B` from logits and target `B x C x H x W`."""
-        pairs = zip(logits.float().flatten(0, 1), target.float().flatten(0, 1), strict=True)
+        planes = [logits.float().flatten(0, 1), target.float().flatten(0, 1)]
+        pairs = zip(*planes, strict=True)
+        if ignored is not None:
+            kept = (ignored.to(logits.device) == 0).expand_as(logits).flatten(0, 1)
+            counting = ([p[k] for p, k in zip(each, kept, strict=True)] for each in planes)
+            pairs = zip(*counting, strict=True)
         return (
             torch.stack([self.hinge(one, true) for one, true in pairs])
             .view(logits.shape[:2])

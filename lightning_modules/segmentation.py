@@ -1,4 +1,4 @@
-"""Module of binary or multi-label segmentation with a searched decision rule."""
+"""Module of segmentation: binary, of overlapping classes or of exclusive ones."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,13 +10,22 @@ import torch
 from torch import Tensor
 
 from datamodules.arguments import Names, PositiveInt, validated
+from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
 from evaluation.bootstrap import mean_where_defined
 from evaluation.collector import EvidenceCollector
-from evaluation.decision_rule import SegmentationRule
+from evaluation.decision_rule import ExclusiveSegmentationRule, SegmentationRule
 from evaluation.evidence import SegmentationEvidence
+from evaluation.exclusive_classes import (
+    count_class_pairs,
+    count_top_probabilities,
+    predict_class_map,
+    to_class_map,
+    to_planes,
+)
 from evaluation.logit_bins import N_BINS
-from evaluation.logit_histogram import count_logit_bins, group_by_grid
+from evaluation.logit_histogram import count_bytes, group_by_grid
+from evaluation.metrics.classification import N_CALIBRATION_BINS
 from evaluation.metrics.measurement import (
     MaskMeasurement,
     Measurements,
@@ -24,7 +33,7 @@ from evaluation.metrics.measurement import (
     describe_measurements,
     make_measurements,
 )
-from evaluation.metrics.segmentation import dice
+from evaluation.metrics.segmentation import RANKING_METRICS, dice
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 
@@ -32,6 +41,10 @@ from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 @validated
 class SegmentationModule(EvaluatedModule):
     """Segmentation module: logits `B x classes x H x W`, a sigmoid and a mask rule per class.
+
+    For exclusive classes it is a softmax over the background, whose logit is the constant 0, and
+    the classes, and the most probable one of each pixel (argmax). The network is the same, and
+    `val/pixel_accuracy` takes the place of `val/dice_at_half` and `val/average_precision`.
 
     `val/dice` is the score at the rule in force, `val/dice_at_half` that at a threshold of .5. If
     most images show no lesion, both are uninformative until the network is good; in that case use
@@ -42,19 +55,31 @@ class SegmentationModule(EvaluatedModule):
         evaluation_size: Grid on which evidence is collected; it is stored with the evidence.
         measurements: Settings of the measurements on the masks of test images, by the name of the
             file in `evaluation/metrics`; null in place of the settings turns one off.
+        exclusive: True if each pixel has at most one of the classes. Where several planes of a mask
+            are 1 at a pixel, the first one wins.
         **supervised: As `SupervisedModule`.
+
+    Raises:
+        UserError: Exclusive classes are fewer than two; or the loss is for exclusive classes and
+            the module is not, or the reverse; or the monitored score does not exist.
     """
 
     target = "mask"
-    rule: SegmentationRule
+    rule: SegmentationRule | ExclusiveSegmentationRule
 
     def __init__(
         self,
         classes: Names,
         evaluation_size: PositiveInt | Literal["native"] = "native",
         measurements: Measurements = None,
+        exclusive: bool = False,
         **supervised: Any,
     ) -> None:
+        if exclusive and len(classes) < 2:
+            raise UserError(
+                f"module.exclusive=true needs two or more classes, not {list(classes)}; one class"
+                " and its background are exclusive=false"
+            )
         measuring: dict[str, MaskMeasurement] = (
             make_measurements(None) if measurements is None else dict(measurements)
         )
@@ -63,20 +88,49 @@ class SegmentationModule(EvaluatedModule):
             "counts": torch.zeros((0, len(classes), 2, N_BINS), dtype=torch.int32),
             "measured": torch.zeros((0, len(classes), columns), dtype=torch.float64),
         }
-        super().__init__(
-            classes, SegmentationRule(len(classes)), EvidenceCollector(empty), **supervised
-        )
+        if exclusive:
+            every = len(classes) + 1
+            empty["confusion"] = torch.zeros((0, every, every), dtype=torch.int32)
+            empty["calibration"] = torch.zeros((0, N_CALIBRATION_BINS, 3), dtype=torch.float64)
+        rule = (ExclusiveSegmentationRule if exclusive else SegmentationRule)(len(classes))
+        super().__init__(classes, rule, EvidenceCollector(empty), **supervised)
         self.evaluation_size = evaluation_size
         self.measurements = measuring
+        self.exclusive = exclusive
+        self._check_exclusive()
+
+    def _check_exclusive(self) -> None:
+        """Refuse a loss of the other kind of classes, and scores that exclusive classes lack."""
+        if bool(getattr(self.loss, "exclusive", False)) != self.exclusive:
+            kinds = ("overlapping", "exclusive")
+            raise UserError(
+                f"module.exclusive={str(self.exclusive).lower()}, but the loss is for"
+                f" {kinds[not self.exclusive]} classes; set module/loss=dice_cross_entropy, which"
+                " follows module.exclusive (a loss of your own for exclusive classes has the"
+                " attribute exclusive = True)"
+            )
+        score = self.monitor.name.rpartition("/")[2]
+        if self.exclusive and score in ("dice_at_half", *RANKING_METRICS):
+            raise UserError(
+                f"monitor.name={self.monitor.name} does not exist for exclusive classes, which have"
+                " no threshold; take val/dice, val/dice_lesions or val/pixel_accuracy"
+            )
 
     def setup(self, stage: str) -> None:
         """Balance the loss by the pixels of each class in train, if the loss requires it.
 
         Raises:
-            UserError: A measurement of the test needs the pixel spacing, which is not known.
+            UserError: A measurement of the test needs the pixel spacing, which is not known; or
+                classes are exclusive here and may overlap in the data.
         """
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.exclusive and not data.table.exclusive:
+            raise UserError(
+                "module.exclusive=true, but the classes of this data may overlap; set"
+                " module.exclusive=false, or, if each pixel has at most one class, write"
+                ' "exclusive": true into the head of the manifest'
+            )
         if any(each.needs_spacing for each in self.measurements.values()):
             self._choose_units()  # so that it is refused before a fit, not after it
         for term in self.loss.modules():
@@ -87,17 +141,34 @@ class SegmentationModule(EvaluatedModule):
         """Add the batch to the evidence: histograms, and in a test measurements of its masks."""
         measuring = stage == "test" and self.measurements
         spacing = iter(batch.get("spacing") or [None] * len(batch["id"]))
-        counts, measured = [], []
-        for on_grid, truth in group_by_grid(logits, batch["truth"], batch["content"]):
-            counts.append(count_logit_bins(on_grid, truth))
+        parts: list[dict[str, Tensor]] = []
+        measured = []
+        for on_grid, truth, ignored in group_by_grid(
+            logits, batch["truth"], batch["content"], batch.get("truth_ignored")
+        ):
+            if self.exclusive:  # at the border of two resampled masks both may be 1
+                truth = to_planes(to_class_map(truth), len(self.classes)).to(torch.uint8)
+            parts.append(self._count_pixels(on_grid, truth, ignored))
             if measuring:
-                measured += self._measure(on_grid, truth, spacing)
-        self._collector.add(
-            batch["id"],
-            batch["group"],
-            counts=torch.cat(counts),
-            **({"measured": torch.tensor(measured, dtype=torch.float64)} if measuring else {}),
-        )
+                measured += self._measure(on_grid, truth, ignored, spacing)
+        arrays = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if measuring:
+            arrays["measured"] = torch.tensor(measured, dtype=torch.float64)
+        self._collector.add(batch["id"], batch["group"], **arrays)
+
+    def _count_pixels(
+        self, logits: Tensor, truth: Tensor, ignored: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return the arrays of the evidence that count pixels; see `SegmentationEvidence`."""
+        counts = count_bytes(self.rule.to_bytes(logits), truth, ignored)
+        if not self.exclusive:
+            return {"counts": counts}
+        predicted, true = predict_class_map(logits), to_class_map(truth)
+        return {
+            "counts": counts,
+            "confusion": count_class_pairs(predicted, true, len(self.classes), ignored),
+            "calibration": count_top_probabilities(logits, predicted, true, ignored),
+        }
 
     def on_test_epoch_start(self) -> None:
         """Choose the unit of the measurements: mm if the spacing of every image is known."""
@@ -111,13 +182,20 @@ class SegmentationModule(EvaluatedModule):
         }
 
     def _measure(
-        self, logits: Tensor, truth: Tensor, spacing: Iterator[Spacing | None]
+        self,
+        logits: Tensor,
+        truth: Tensor,
+        ignored: Tensor | None,
+        spacing: Iterator[Spacing | None],
     ) -> list[list[list[float]]]:
         """Return the measurements of the masks at the rule in force, `B x classes x columns`.
 
-        As many spacings are taken from `spacing` as there are images.
+        Ignored pixels are in neither mask. As many spacings are taken from `spacing` as there are
+        images.
         """
-        masks = zip(self.rule(logits).cpu().numpy(), truth.bool().cpu().numpy(), strict=True)
+        true_masks = truth.bool() if ignored is None else truth.bool() & (ignored == 0)
+        predicted_masks = self.rule(logits, ignored)
+        masks = zip(predicted_masks.cpu().numpy(), true_masks.cpu().numpy(), strict=True)
         return [
             [
                 [
@@ -134,27 +212,30 @@ class SegmentationModule(EvaluatedModule):
         """Make the evidence of histograms at the mask rule in force, and of measurements at it."""
         measurements = describe_measurements(self.measurements if "measured" in parts else {})
         return SegmentationEvidence(
-            grid=str(self.evaluation_size), measurements=measurements, **parts
+            grid=str(self.evaluation_size),
+            measurements=measurements,
+            exclusive=self.exclusive,
+            **parts,
         )
 
     def monitored_metrics(self, evidence: Any) -> dict[str, float]:
         """Return means over classes: Dice at the rule and at .5, lesion Dice, average precision.
 
-        The last two are 0 for an empty prediction.
+        The last two are 0 for an empty prediction. Exclusive classes have the Dice, the lesion Dice
+        and the accuracy of pixels.
         """
         decided = [evidence.decision(c) for c in range(len(self.classes))]
-        at_half = evidence.with_rule(self.rule.initial_values)
-        found = {
-            "dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided),
-            "dice_at_half": fmean(
+        found = {"dice": fmean(float(dice(of_class.pixels).mean()) for of_class in decided)}
+        if not self.exclusive:
+            at_half = evidence.with_rule(self.rule.initial_values)
+            found["dice_at_half"] = fmean(
                 float(dice(at_half.decision(c).pixels).mean()) for c in range(len(self.classes))
-            ),
-        }
+            )
         once = np.ones((1, len(evidence)))
         for score in (
             score
             for score in evidence.metrics
-            if score.name in ("dice_lesions", "average_precision")
+            if score.name in ("dice_lesions", "average_precision", "pixel_accuracy")
         ):
             values = mean_where_defined(
                 np.array([score.compute(of_class, once) for of_class in decided])

@@ -97,7 +97,7 @@ def render_case(
     """
     panes = kind.render_panes(batch, i, logits, rule)
     large = kind.render_image(batch, i, min(MAX_SIDE, max(batch["content"][i][2:])))
-    maps, size = kind.encode_logit_maps(batch, i, logits, case.channels, side)
+    maps, size = kind.encode_logit_maps(batch, i, logits, case.channels, side, rule)
     # for print and without scripts
     still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}
     gamma = display_gamma(batch["image"][i][batch["content"][i].slices].numpy())

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LEGEND",
     "OVERLAY",
-    "RULE",
     "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
+    "explain_rule",
     "figures",
     "image_columns",
     "panels",
@@ -60,7 +60,7 @@ LEGEND = (
     " most confident first.",
 ) * 2
 OVERLAY = ("the image at the size of the network's input",) * 2
-RULE = (
+_RULE = (
     "An image shows the class if sigmoid(logit / temperature) reaches the threshold; if the classes"
     " exclude each other, the decision is the most probable class. The rule was optimized on val"
     " and applied to test without a change."
@@ -72,13 +72,23 @@ def panels(evidence: Mapping[str, ClassificationEvidence]) -> dict[str, dict[str
     return {}
 
 
+def explain_rule(evidence: ClassificationEvidence) -> str:
+    """Return how the rule decides."""
+    return _RULE
+
+
 def class_tags(classes: Sequence[str]) -> tuple[ClassTag, ...]:
     """Return no tags: nothing on an image has the color of a class."""
     return ()
 
 
 def encode_logit_maps(
-    batch: "Sample", i: int, logits: "Tensor", channels: Sequence[int], side: int
+    batch: "Sample",
+    i: int,
+    logits: "Tensor",
+    channels: Sequence[int],
+    side: int,
+    rule: "DecisionRule | None" = None,
 ) -> tuple[dict[int, str], tuple[int, int]]:
     """Return no maps: an image has one logit per class."""
     return {}, (0, 0)

@@ -244,6 +244,11 @@ def _load_comparable_runs(folders: Sequence[str]) -> list[RunFolder]:
                 f"runs={first.path} predicts {first.evidence.kind}s and {run.path}"
                 f" {run.evidence.kind}s, which have no common score; compare runs of one task"
             )
+        if getattr(run.evidence, "exclusive", False) != getattr(first.evidence, "exclusive", False):
+            raise UserError(
+                f"{first.path} and {run.path} differ in module.exclusive: overlapping and exclusive"
+                " classes have other scores; compare runs of one kind"
+            )
         if run.evidence.identity != first.evidence.identity:
             raise UserError(
                 f"{first.path} and {run.path} were evaluated on different images; compare runs on"

@@ -40,10 +40,28 @@ def build_image_table(
 
 
 def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
-    """Return columns of the Dice at the rule and of the lesion's share of the image."""
+    """Return columns of the Dice at the rule and of the lesion's share of the image.
+
+    Exclusive classes have the share of right pixels and the Dice of each class: no slider selects
+    one of them.
+    """
     truth, classes = evidence.truth, range(len(evidence.classes))
     share = 100 * truth[:, :, 1] / np.maximum(1, truth.sum(2))
     ruled = [dice(evidence.decision(c).pixels) for c in classes]
+    if evidence.exclusive:
+        right = np.trace(evidence.confusion, axis1=1, axis2=2)
+        pixels = np.maximum(1, evidence.confusion.sum((1, 2)))
+        return [
+            {
+                "title": "right pixels, % of the image",
+                "digits": 3,
+                "values": _round_values(100 * right / pixels, 3),
+            },
+            *(
+                {"title": f"Dice {name}", "digits": 4, "values": _round_values(values)}
+                for name, values in zip(evidence.classes, ruled, strict=True)
+            ),
+        ]
     return [
         {
             "title": "Dice at the decision rule",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datamodules.loading.dataset import Sample
+    from evaluation.decision_rule import DecisionRule
 
 Color = tuple[int, int, int]  # BGR
 
@@ -85,11 +86,16 @@ def outline_mask(picture: np.ndarray, mask: np.ndarray, color: Color, width: int
 
 
 def encode_logit_maps(
-    batch: "Sample", i: int, logits: "Tensor", channels: Sequence[int], side: int = SIDE
+    batch: "Sample",
+    i: int,
+    logits: "Tensor",
+    channels: Sequence[int],
+    side: int = SIDE,
+    rule: "DecisionRule | None" = None,
 ) -> tuple[dict[int, str], tuple[int, int]]:
     """Return class -> packed byte map and true mask, and their height and width.
 
-    They are never larger than the network saw the image.
+    They are never larger than the network saw the image. Ignored pixels are in no mask.
 
     Args:
         batch: Holds its image and mask.
@@ -97,6 +103,7 @@ def encode_logit_maps(
         logits: `1 x classes x S x S` on the network's canvas.
         channels: Classes to return.
         side: Longest side of a map in pixels.
+        rule: Mask rule whose bytes are returned; None for those of the logits.
     """
     _, _, height, width = content = batch["content"][i]
     scale = min(1.0, side / max(height, width))
@@ -110,11 +117,15 @@ def encode_logit_maps(
             else cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA)
         )
 
+    to_bytes = getattr(rule, "to_bytes", quantize_logits)
+    # every class, because those of exclusive classes depend on each other
+    planes = [smaller(plane) for plane in logits[content.slices][0].float().numpy()]
+    bytes_ = to_bytes(logits.new_tensor(np.array(planes))[None])[0].numpy()
+    counted = np.ones(size, bool)
+    if "ignored" in batch:
+        counted = smaller(batch["ignored"][i][content.slices][0].float().numpy()) < 0.5
     found = {}
     for channel in channels:
-        bytes_ = quantize_logits(
-            logits.new_tensor(smaller(logits[content.slices][0, channel].float().numpy()))
-        ).numpy()
         truth = smaller(batch["mask"][i][content.slices][channel].float().numpy()) >= 0.5
-        found[channel] = encoding.encode_mask(bytes_, truth)
+        found[channel] = encoding.encode_mask(bytes_[channel] * counted, truth & counted)
     return found, size

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from datamodules.formats.atomic_write import atomic_write
-from evaluation.evidence import Evidence
+from evaluation.evidence import Evidence, SegmentationEvidence
 from evaluation.threshold_sweep import (
     AT_RULE,
     PER_IMAGE,
@@ -46,6 +46,9 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
     channels = range(len(evidence.classes)) if has_threshold(evidence) else range(0)
     places = indices_of(evidence.ids, (case.id for case in cases))
     each = [sweep_thresholds(evidence, c, kind.at_all_thresholds, places) for c in channels]
+    predicted = [sweep.predicted for sweep in each]
+    if isinstance(evidence, SegmentationEvidence) and evidence.exclusive:
+        predicted = [evidence.decision(c).predicted for c in range(len(evidence.classes))]
     starts = [kind.slider_start(evidence, c) for c in channels]
     mean = sweep_means(each, evidence.metrics) if len(each) > 1 else [None for _ in each]
     several = len(evidence.classes) > 1
@@ -58,7 +61,7 @@ def build_page_data(kind: TaskView, evidence: Evidence, cases: Sequence[Case]) -
         "shared": [score.name for score in evidence.metrics if score.name in PER_IMAGE],
         "of": [_class_data(*parts) for parts in zip(each, mean, starts, strict=True)],
         "cases": [
-            _case_data(evidence, case, number, place, each)
+            _case_data(evidence, case, number, place, each, predicted)
             for number, (case, place) in enumerate(zip(cases, places, strict=True))
         ],
         "orders": _ranking_data(kind, evidence, places),
@@ -95,7 +98,12 @@ def _count_data(quadrants: np.ndarray) -> dict[str, Any]:
 
 
 def _case_data(
-    evidence: Evidence, case: Case, number: int, place: int, each: Sequence[ThresholdSweep]
+    evidence: Evidence,
+    case: Case,
+    number: int,
+    place: int,
+    each: Sequence[ThresholdSweep],
+    predicted: Sequence[np.ndarray],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"id": case.id, "row": place}
     if case.maps:
@@ -103,9 +111,9 @@ def _case_data(
         found["size"] = list(case.size)
         found["maps"] = {str(c): text for c, text in case.maps.items()}
         found["first_byte"] = {
-            str(c): int(bottoms[c]) if each[c].predicted[place] else AT_RULE for c in case.maps
+            str(c): int(bottoms[c]) if predicted[c][place] else AT_RULE for c in case.maps
         }
-    dice_curves = {str(c): each[c].dice for c in case.channels}
+    dice_curves = {str(c): each[c].dice for c in case.channels} if each else {}
     return found | {
         "dice": {
             c: encoding.encode_scores(dice[number])
@@ -156,6 +164,7 @@ def write_page(
         "cases": cases,
         "classes": classes,
         "moves": has_threshold(evaluated),
+        "rule_explained": kind.explain_rule(evaluated),
         "fixed": script["fixed"],
         "notes": dict.fromkeys(each["note"] for each in script["of"] if each["note"]),
         "embedded": as_json(script),

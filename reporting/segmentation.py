@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LEGEND",
     "OVERLAY",
-    "RULE",
     "TASK",
     "at_all_thresholds",
     "class_tags",
     "encode_logit_maps",
+    "explain_rule",
     "figures",
     "image_columns",
     "panels",
@@ -77,14 +77,24 @@ LEGEND = (
     " over the classes in its truth or its prediction. At most six classes are named per image.",
 )
 OVERLAY = ("green: truth, orange: prediction", "outlines: truth, filled: prediction")
-RULE = (
+_RULE = (
     "An image shows the class if the probability reaches the threshold top on at least the"
     " fraction min area of its pixels. Then the mask holds all pixels whose probability reaches the"
     " threshold bottom. The rule was optimized on val and applied to test without a change."
 )
+_ARGMAX_RULE = (
+    "Each pixel gets the class with the highest probability, or the background where that is more"
+    " probable (argmax). The probabilities are a softmax over the background and all classes."
+    " There is no threshold, so that nothing was searched on val."
+)
 TRUTH_COLOR = (70, 200, 60)  # BGR, for a single class
 PREDICTION_COLOR = (50, 130, 250)
 MAX_TAGS = 6  # tags of one image
+
+
+def explain_rule(evidence: SegmentationEvidence) -> str:
+    """Return how the rule decides."""
+    return _ARGMAX_RULE if evidence.exclusive else _RULE
 
 
 def tables(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, Any]:
@@ -243,10 +253,14 @@ def render_panes(
     """
     inside = batch["content"][i].slices
     gray = render_image(batch, i, side)
-    predicted = rule(logits[inside])[0].numpy().astype(np.uint8)
+    true, left_out = batch["mask"][i][inside], None
+    if "ignored" in batch:  # neither true nor predicted
+        left_out = batch["ignored"][i][inside][None]
+        true = true * (left_out[0] == 0)
+    predicted = rule(logits[inside], left_out)[0].numpy().astype(np.uint8)
     truth, predicted_masks = (
         [enlarge(mask, cv2.INTER_NEAREST, side) for mask in masks]
-        for masks in (batch["mask"][i][inside].numpy(), predicted)
+        for masks in (true.numpy(), predicted)
     )
     if len(predicted_masks) > 1:
         return {

@@ -200,8 +200,12 @@ def _calibration_table(evidence: ClassificationEvidence) -> dict[str, dict[str, 
 def segmentation_confusion(evidence: SegmentationEvidence) -> list[dict[str, Any]]:
     """Return `names` and `counts[truth][decision]` of each class at the rule.
 
-    `counts` are images; `pixels` counts pixels in the same way.
+    `counts` are images; `pixels` counts pixels in the same way. Exclusive classes have one table of
+    pixels for all of them and the background.
     """
+    if evidence.exclusive:
+        pixels = evidence.confusion.sum(0, dtype=np.int64).tolist()
+        return [{"names": ["background", *evidence.classes], "pixels": pixels}]
     return [_class_confusion(name, evidence.decision(c)) for c, name in enumerate(evidence.classes)]
 
 

@@ -25,13 +25,14 @@ class TaskView(Protocol):
         TASK: Name of the task in the heading of a page.
         LEGEND: Describes the panes, for a single class and for several.
         OVERLAY: Describes the pane `overlay` alone, for a single class and for several.
-        RULE: Explains how the rule decides.
     """
 
     TASK: str
     LEGEND: tuple[str, str]
     OVERLAY: tuple[str, str]
-    RULE: str
+
+    def explain_rule(self, evidence: Any) -> str:
+        """Return sentences that explain how the rule decides."""
 
     def figures(self, evidence: Mapping[str, Any]) -> dict[str, str]:
         """Return title -> SVG, from split -> evidence."""
@@ -62,7 +63,13 @@ class TaskView(Protocol):
         """Return title -> BGR pixels."""
 
     def encode_logit_maps(
-        self, batch: Any, i: int, logits: "Tensor", channels: Sequence[int], side: int
+        self,
+        batch: Any,
+        i: int,
+        logits: "Tensor",
+        channels: Sequence[int],
+        side: int,
+        rule: "DecisionRule | None" = None,
     ) -> tuple[dict[int, str], tuple[int, int]]:
         """Return the encoded logit map of each class, and the size of the maps."""
 

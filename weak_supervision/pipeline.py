@@ -208,7 +208,8 @@ class ImageLookup:
         row = self.index_by_id[id]
         height, width = self._sizes[row]
         path = self._columns["true_mask"][row] if "true_mask" in self._columns else None
-        mask = self._table.read_mask(path)[0][..., 0] > 0 if isinstance(path, str) else None
+        true = self._table.read_true_mask(path).mask if isinstance(path, str) else None
+        mask = None if true is None else true[..., 0] > 0
         boxes = self._columns["boxes"][row] if "boxes" in self._columns else None
         boxes = boxes if isinstance(boxes, list) else None
         if self._labels is not None:

@@ -249,7 +249,7 @@ def select_true_mask(
 ) -> MaskWithOrigin | None:
     """Select the true mask; normal images need none, abnormal images without one are left out."""
     if isinstance(true_path, str):
-        mask, _ = table.read_mask(true_path)
+        mask = table.read_true_mask(true_path).mask
         return (
             (encode_rle(mask) if table.swap_masks else true_path, "true mask")
             if mask.any()

@@ -3,22 +3,43 @@
 import json
 import math
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    list_files,
+    split_of,
+    suffix,
+)
+from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
 from datamodules.formats.rle import Rle, validate_rle
 
-CLIP_TOLERANCE = 2.0  # pixels by which a polygon may extend beyond its image; it is clipped
+NORMALIZED_HINT = (
+    "set datamodule.normalized=true if all coordinates are fractions of width and height, or"
+    " correct them"
+)
 
 
-def read_coco(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> dict[str, Any]:
+def read_coco(
+    path: Path, normalized: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+) -> dict[str, Any]:
     """Read and check one annotation file.
+
+    Ids are brought to one form, so that 1 and "1" are one image; sizes become whole numbers, and
+    normalized polygons pixels.
 
     Args:
         path: The file.
+        normalized: True if coordinates are fractions of width and height.
         max_pixels: Largest size of an image, in pixels.
 
     Returns:
@@ -26,10 +47,10 @@ def read_coco(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> dict[str, Any]:
 
     Raises:
         ManifestError: The JSON is malformed, a section is missing, ids are duplicated, an
-            annotation refers to an unknown image or category, or a file name leaves the folder.
+            annotation refers to an unknown image or category, or coordinates look normalized.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{path} is not valid JSON ({error}); export the data set again"
@@ -45,6 +66,7 @@ def read_coco(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> dict[str, Any]:
     _check_references(path, content)
     for image in content["images"]:
         _check_image(path, image, max_pixels)
+    _to_pixels(path, content, normalized)
     return content
 
 
@@ -54,6 +76,7 @@ def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
             raise ManifestError(
                 f"{path}: entry {number} of '{section}' has no id; export the data set again"
             )
+        entry["id"] = _to_id(entry["id"])
     twice = [id for id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     if twice:
         raise ManifestError(
@@ -62,19 +85,27 @@ def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
         )
 
 
+def _to_id(id: Any) -> int | str:
+    """Return an id in one form; programs write one id as 1, 1.0 or "1"."""
+    whole = isinstance(id, int | float) and not isinstance(id, bool) and float(id).is_integer()
+    return int(id) if whole or (isinstance(id, str) and id.isdecimal()) else str(id)
+
+
 def _check_references(path: Path, content: dict[str, Any]) -> None:
     images = {image["id"] for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
-        if annotation.get("image_id") not in images:
+        for key in ("image_id", "category_id"):
+            annotation[key] = _to_id(annotation.get(key))
+        if annotation["image_id"] not in images:
             raise ManifestError(
-                f"{path}: annotation {annotation['id']} names image {annotation.get('image_id')},"
+                f"{path}: annotation {annotation['id']} names image {annotation['image_id']},"
                 " which is not listed; remove it"
             )
-        if annotation.get("category_id") not in categories:
+        if annotation["category_id"] not in categories:
             raise ManifestError(
                 f"{path}: annotation {annotation['id']} has the unknown category"
-                f" {annotation.get('category_id')}; add it to 'categories'"
+                f" {annotation['category_id']}; add it to 'categories'"
             )
 
 
@@ -84,15 +115,11 @@ def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
         raise ManifestError(
             f"{path}: image {image['id']} has no file_name; export the data set again"
         )
-    folder = path.parent.resolve()
-    if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder):
-        raise ManifestError(
-            f"{path}: file_name '{name}' leaves the folder of the annotation file; correct the"
-            f" name,"
-            " because only files below that folder are read"
-        )
     for side in ("height", "width"):
-        if type(image.get(side)) is not int or image[side] < 1:
+        value = image.get(side)
+        if isinstance(value, float) and value.is_integer():
+            value = image[side] = int(value)
+        if type(value) is not int or value < 1:
             raise ManifestError(
                 f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
                 " set again"
@@ -105,10 +132,63 @@ def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
         )
 
 
+def _to_pixels(path: Path, content: dict[str, Any], normalized: bool) -> None:
+    """Scale normalized polygons; refuse them if the user did not say that they are normalized."""
+    images = {image["id"]: image for image in content["images"]}
+    suspicious = []
+    for annotation in content["annotations"]:
+        polygons = annotation.get("segmentation")
+        if not isinstance(polygons, list):
+            continue
+        image = images[annotation["image_id"]]
+        size = image["height"], image["width"]
+        parts = [part for part in polygons if isinstance(part, list) and part]
+        if normalized:
+            where = f"{path}: annotation {annotation['id']}"
+            annotation["segmentation"] = [scale_polygon(part, *size, where) for part in parts]
+        elif parts and all(is_normalized(part, *size) for part in parts):
+            suspicious.append(annotation["id"])
+    if suspicious:
+        raise ContentError(
+            f"{path}: the coordinates of {len(suspicious)} of {len(content['annotations'])}"
+            f" annotations (ids {list_files(map(str, suspicious))}) look normalized, they are all"
+            f" from 0 to 1; {NORMALIZED_HINT}"
+        )
+
+
+def find_images(path: Path, content: dict[str, Any], tree: FolderTree) -> None:
+    """Replace each `file_name` by the path, relative to the tree, of the image that it names.
+
+    Raises:
+        ManifestError: There is no such image below the tree, or several.
+    """
+    base = path.parent.relative_to(tree.root).as_posix()
+    for image in content["images"]:
+        name = image["file_name"]
+        found = tree.locate(name, "" if base == "." else base, _is_image)
+        leaves = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+        outside = found and not tree.path(found).resolve().is_relative_to(tree.root.resolve())
+        if outside or (found is None and leaves):
+            raise ManifestError(
+                f"{path}: file_name '{name}' leaves the folder of the annotation file; correct the"
+                " name, because only files below that folder are read"
+            )
+        if found is None:
+            raise ManifestError(
+                f"{path.parent / name} does not exist, and {path.name} names it; restore the file,"
+                " or take it out of the annotations"
+            )
+        image["file_name"] = found
+
+
+def _is_image(file: str) -> bool:
+    return suffix(file) in IMAGE_SUFFIXES
+
+
 def segmentation_rle(
     annotation: dict[str, Any], image: dict[str, Any], path: Path
-) -> tuple[Rle, bool]:
-    """Return one annotation's mask as compressed RLE, and True if it was clipped.
+) -> tuple[Rle | None, list[str]]:
+    """Return one annotation's mask as compressed RLE, None if it covers nothing, and its repairs.
 
     The RLE has the image's own size. The box is used if the segmentation is empty; callers that do
     not want this check `is_box_only` first.
@@ -119,31 +199,29 @@ def segmentation_rle(
         path: The annotation file, for the error message.
 
     Raises:
-        ManifestError: A polygon has fewer than 3 points, NaN, or points more than CLIP_TOLERANCE
-            pixels outside the image; or `validate_rle` does not accept an RLE.
+        ManifestError: As `fill_polygons`; or `validate_rle` does not accept an RLE.
     """
     height, width = image["height"], image["width"]
     where = f"{path}: annotation {annotation['id']} of '{image['file_name']}'"
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return _check_coco_rle(segmentation, height, width, where), False
+        return _check_coco_rle(segmentation, height, width, where), []
     if segmentation and not isinstance(segmentation, list):
         kind = type(segmentation).__name__
         raise ManifestError(
             f"{where} has a segmentation of type {kind}, and not a list of polygons or an RLE;"
             " export the data set again"
         )
-    polygons = segmentation or [box_to_polygon(annotation, where)]
-    points = [_check_polygon(polygon, height, width, where) for polygon in polygons]
-    rle = coco_mask.merge(coco_mask.frPyObjects([polygon for polygon, _ in points], height, width))
-    return {"size": rle["size"], "counts": rle["counts"].decode()}, any(
-        clipped for _, clipped in points
-    )
+    polygons = [part for part in segmentation or () if part != []]
+    return fill_polygons(polygons or [box_to_polygon(annotation, where)], height, width, where)
 
 
 def is_box_only(annotation: dict[str, Any]) -> bool:
-    """Return True if an annotation has no outline."""
-    return not annotation.get("segmentation")
+    """Return True if an annotation has no outline; `[[]]` is none."""
+    segmentation = annotation.get("segmentation")
+    return not segmentation or (
+        isinstance(segmentation, list) and all(part == [] for part in segmentation)
+    )
 
 
 def box_to_polygon(annotation: dict[str, Any], where: str) -> list[float]:
@@ -152,7 +230,7 @@ def box_to_polygon(annotation: dict[str, Any], where: str) -> list[float]:
     if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
         raise ManifestError(f"{where} has neither an outline nor a usable bbox; remove it")
     x, y, w, h = box
-    return [x, y, x + w, y, x + w, y + h, x, y + h]
+    return box_polygon(x, y, x + w, y + h)
 
 
 def _check_coco_rle(segmentation: dict[str, Any], height: int, width: int, where: str) -> Rle:
@@ -165,23 +243,109 @@ def _check_coco_rle(segmentation: dict[str, Any], height: int, width: int, where
         ) from error
 
 
-def _check_polygon(
-    polygon: list[float], height: int, width: int, where: str
-) -> tuple[list[float], bool]:
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        raise ManifestError(f"{where} has a polygon with fewer than 3 points; correct or remove it")
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
-        raise ManifestError(
-            f"{where} has a polygon with a coordinate that is not a finite number; correct or"
-            " remove it"
+class CocoLayout(Layout):
+    """COCO JSON: Roboflow, CVAT, Label Studio and pycocotools write it in different folders."""
+
+    name = "coco"
+    task = "masks"
+    looks_for = (
+        "a COCO JSON with images, annotations and categories (_annotations.coco.json,"
+        " instances_*.json, result.json)"
+    )
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize JSON files with the three sections of COCO."""
+        files = _coco_files(tree)
+        return f"{list_files(files)}" if files else None
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read all annotation files; the split is that of the file's name or folder."""
+        files = _coco_files(tree)
+        records, counted = [], []
+        seen: dict[str, str] = {}
+        used: Counter[str] = Counter()
+        names: list[str] = []
+        for file in files:
+            content = read_coco(tree.path(file), options.normalized)
+            find_images(tree.path(file), content, tree)
+            names += [str(category.get("name")) for category in content["categories"]]
+            for record, notes in _records(tree, file, content, options):
+                if record.image in seen:
+                    raise ManifestError(
+                        f"{tree.root}: {seen[record.image]} and {file} both list {record.image};"
+                        " keep one of the files"
+                    )
+                seen[record.image] = file
+                used.update(outline.name for outline in record.outlines)
+                records.append(record)
+                counted += [(note, record.image) for note in notes]
+        for name in dict.fromkeys(names):
+            if not used[name]:
+                counted.append(("category without annotations: ignored", name))
+        counted += [
+            ("image that no annotation file lists: left out", image)
+            for image in tree.images
+            if image not in seen
+        ]
+        return LayoutContent(
+            records, [name for name in dict.fromkeys(names) if used[name]], counted=counted
         )
-    limits = [width, height] * (len(polygon) // 2)
-    excess = max(max(-value, value - limit) for value, limit in zip(polygon, limits, strict=True))
-    if excess > CLIP_TOLERANCE:
-        raise ManifestError(
-            f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image;"
-            " correct or remove it"
+
+
+def _records(
+    tree: FolderTree, file: str, content: dict[str, Any], options: LayoutOptions
+) -> list[tuple[ImageRecord, list[str]]]:
+    """Return one record per listed image, and what was repaired in it."""
+    category = {entry["id"]: str(entry.get("name")) for entry in content["categories"]}
+    annotations: dict[int | str, list[dict[str, Any]]] = {
+        image["id"]: [] for image in content["images"]
+    }
+    for annotation in content["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    split = split_of(file) or _split_of_name(file)
+    made = []
+    for image in content["images"]:
+        record = ImageRecord(
+            image["file_name"],
+            split or split_of(image["file_name"]),
+            original_name(image["file_name"]),
+            size=(image["height"], image["width"]),
+            annotated=bool(annotations[image["id"]]),
         )
-    return [
-        min(max(value, 0.0), limit) for value, limit in zip(polygon, limits, strict=True)
-    ], excess > 0
+        notes = []
+        for annotation in annotations[image["id"]]:
+            rle, repairs = segmentation_rle(annotation, image, tree.path(file))
+            notes += repairs
+            if rle is not None:
+                where = f"{tree.path(file)}: annotation {annotation['id']} of '{record.image}'"
+                name = category[annotation["category_id"]]
+                record.outlines.append(Outline(name, where, rle, is_box_only(annotation)))
+        made.append((record, notes))
+    return made
+
+
+def original_name(file_name: str) -> str | None:
+    """Return the name of the original image, such as `y289_jpg` for `y289_jpg.rf.003b28.jpg`.
+
+    Roboflow gives each copy of an image its own hash after `.rf.`; other names give None.
+    """
+    original, mark, _ = PurePosixPath(file_name).name.partition(".rf.")
+    return original if mark else None
+
+
+def _split_of_name(file: str) -> str | None:
+    """Return the split in the name of a file such as `instances_val2017.json`."""
+    return split_of(f"{PurePosixPath(file).stem}/x")
+
+
+def _coco_files(tree: FolderTree) -> list[str]:
+    return [file for file in tree.with_suffix(".json") if _is_coco(tree.path(file))]
+
+
+def _is_coco(path: Path) -> bool:
+    """Return True if a JSON file has the sections of COCO."""
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, UnicodeDecodeError, OSError):
+        return False
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)

@@ -1,36 +1,52 @@
-"""Reader of mask images: converts the values of a gray or palette image to 0/1 masks.
+"""Reader of mask images: converts the values, colors or opacity of an image to 0/1 masks.
 
-Ambiguous images are refused, never guessed.
+The values of all masks of a data set are read first (`survey_masks`); `interpret_masks` then
+decides once what each value is. Whatever is not certain is refused, never guessed.
 """
 
-from dataclasses import replace
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from os.path import commonpath
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from datamodules.errors import ContentError
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.atomic_write import atomic_write
 from datamodules.formats.image_files import is_dicom
 from datamodules.formats.image_io import (
     DEFAULT_READER,
     ImageReader,
+    Size,
     bit_depth,
     decode_deep_color,
     read_bytes,
     turn_as_shown,
 )
 
-MaskEncoding = Literal["bit_planes"]
-MASK_ENCODINGS = ("bit_planes",)
-MAX_BITS = 8  # largest number of classes in one image of bit planes
+Value = int | str  # a stored number, or a color as "#rrggbb"
+Coding = Literal["gray", "palette", "color", "alpha"]
 # a mask with soft edges has at least this fraction of its pixels within this many gray levels (of
 # 255) of black or white
 SOFT_FRACTION, SOFT_WIDTH = (0.98, 32)
 MAX_LISTED = 8  # values that a message lists
+MAX_CLASSES = 64  # largest value of a label map that is accepted without datamodule.mask_values
+WHITE = frozenset({1, 255, 65535})  # numbers that all mean "lesion" in a mask of one class
+BLACK = "#000000"
+BACKGROUND = "background"  # the name in datamodule.mask_values of values that are no class
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
-RGBColor = tuple[int, ...]
+SURVEY_VERSION = 2  # increase it when the reading of values changes
+NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
+COLOR_PATTERN = re.compile(r"#?[0-9a-fA-F]{6}")
 
 
 class MaskImage(NamedTuple):
@@ -39,90 +55,548 @@ class MaskImage(NamedTuple):
     Attributes:
         mask: uint8 0/1, `H x W x classes`.
         soft: True if the image has gray edges, which were cut at > 127 of 255.
+        ignored: Bool `H x W`, True for pixels that neither train nor score; None if there are none.
     """
 
     mask: np.ndarray
     soft: bool
+    ignored: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class MaskContent:
+    """Values of one mask image.
+
+    Attributes:
+        coding: What the values are: gray values, indexes of a palette, colors, or opacity.
+        values: The values, ascending, without the intermediate ones of soft edges; the first
+            MAX_CLASSES + 2 of them.
+        count: Number of different values.
+        colors: Color of each used palette index, "#rrggbb".
+        soft: True if the only values between black and white are soft edges.
+    """
+
+    coding: Coding
+    values: tuple[Value, ...]
+    count: int
+    colors: Mapping[int, str] = field(default_factory=dict)
+    soft: bool = False
+
+    def as_colors(self) -> "MaskContent":
+        """Return the content of a palette image by its colors in place of its indexes."""
+        if self.coding != "palette":
+            return self
+        found = sorted({self.colors[int(value)] for value in self.values})
+        if all(len({color[1:3], color[3:5], color[5:7]}) == 1 for color in found):
+            levels = sorted(int(color[1:3], 16) for color in found)
+            return MaskContent("gray", tuple(levels), len(levels))
+        return MaskContent("color", tuple(found), len(found))
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """Meaning of the values of a data set's mask images.
+
+    Attributes:
+        classes: Names of the classes, in channel order.
+        channels: Channels of each value; none for the background.
+        ignore_value: Value of pixels that neither train nor score; None if there is none.
+        palette: True to read palette images by their indexes, False by their colors.
+        exclusive: True if no value belongs to two classes and there are several.
+    """
+
+    classes: tuple[str, ...]
+    channels: Mapping[Value, tuple[int, ...]]
+    ignore_value: Value | None = None
+    palette: bool = True
+
+    @property
+    def exclusive(self) -> bool:
+        """Return True if there are several classes, and no pixel can belong to two of them."""
+        return len(self.classes) > 1 and all(len(of) < 2 for of in self.channels.values())
+
+    def describe(self) -> str:
+        """Return what each value is, such as `0 background, 1 liver, 255 ignored`."""
+        parts = [
+            f"{value} {' + '.join(self.classes[c] for c in of) or BACKGROUND}"
+            for value, of in sorted(self.channels.items(), key=lambda item: _order(item[0]))
+            if value != BLACK or any(isinstance(v, str) and v != BLACK for v in self.channels)
+        ]
+        return ", ".join([*parts, *([f"{self.ignore_value} ignored"] * self.has_ignored)])
+
+    @property
+    def has_ignored(self) -> bool:
+        """Return True if some value is ignored."""
+        return self.ignore_value is not None
 
 
 def read_mask(
-    path: Path,
-    classes: int = 1,
-    encoding: str | None = None,
-    reader: ImageReader = DEFAULT_READER,
+    path: Path, reading: MaskReading | None = None, reader: ImageReader = DEFAULT_READER
 ) -> MaskImage:
-    """Read one mask image by its stored values.
-
-    An image of one class holds 0 and 1, or 0 and its largest value (255; 65535 in 16 bits), or soft
-    edges between black and white, or a palette with two used colors: black is the background, the
-    other color is the lesion.
+    """Read one mask image, turned by its EXIF orientation if it has one.
 
     Args:
         path: The file; every error message names it.
-        classes: Number of channels of the mask.
-        encoding: `bit_planes`: bit c of a gray value is class c. One class needs no encoding
-            (None).
+        reading: Meaning of the data set's values; None decides by this file alone, for one class.
         reader: Reader of the data set's files, for its limit of pixels.
 
     Raises:
-        ContentError: The values do not identify the lesion; there are several classes without an
-            encoding; a value has more bits than there are classes; or there are more than MAX_BITS
-            classes.
+        ContentError: The values do not identify the classes.
         ManifestError: The file is missing or cannot be decoded.
     """
-    if classes > MAX_BITS:
-        fix = "write one compressed RLE for each class instead"
+    pixels, content = _load_values(path, reader)
+    if reading is None:
+        reading = interpret_masks({path: content}, classes=("lesion",))
+    if content.coding == "palette" and not reading.palette:
+        pixels, content = _palette_to_colors(pixels, content)
+    if content.soft:
+        if len(reading.classes) > 1:
+            raise ContentError(
+                f"{path} has soft edges, as JPEG and interpolation cause them, where labels of"
+                f" {len(reading.classes)} classes are expected; write the labels without"
+                " interpolation, as PNG"
+            )
+        lesion = np.asarray(_scale_to_8_bit(pixels)) > 127
+        return MaskImage(lesion.view(np.uint8)[..., None], True)
+    return _apply(path, pixels, content, reading)
+
+
+def _apply(path: Path, pixels: np.ndarray, content: MaskContent, reading: MaskReading) -> MaskImage:
+    masks = np.zeros((len(reading.classes), *pixels.shape), bool)
+    unknown = [
+        value
+        for value in content.values
+        if value not in reading.channels and value != reading.ignore_value
+    ]
+    if unknown or content.count > len(content.values):
         raise ContentError(
-            f"{path} is one mask image, which holds at most {MAX_BITS} classes, and there are"
-            f" {classes}; {fix}"
+            f"{path} holds {_list_values(list(content.values), content.count)}, and only"
+            f" {reading.describe()} is known; {_values_hint(content.values)}"
         )
-    if encoding == "bit_planes":
-        return MaskImage(_read_bit_planes(path, classes, reader), False)
-    if classes > 1:
-        fix = (
-            "set datamodule.mask_encoding=bit_planes if bit c of a pixel's value is class c, or"
-            " write one compressed RLE for each class"
-        )
-        raise ContentError(
-            f"{path} is one mask image for {classes} classes, and no encoding is set; {fix}"
-        )
-    lesion, soft = _read_single_class(path, reader)
-    return MaskImage(lesion[..., None], soft)
+    for value in content.values:
+        of = reading.channels.get(value, ())
+        if of:
+            here = pixels == _to_number(value)
+            for channel in of:
+                masks[channel] |= here
+    ignored = None
+    if reading.ignore_value in content.values:
+        ignored = pixels == _to_number(reading.ignore_value)  # type: ignore[arg-type]
+    planes = np.ascontiguousarray(masks.transpose(1, 2, 0)).view(np.uint8)
+    return MaskImage(planes, False, ignored)
 
 
-def _read_bit_planes(path: Path, classes: int, reader: ImageReader) -> np.ndarray:
-    gray, _ = _read_gray_values(path, reader, two_colors=False)
-    if (
-        np.issubdtype(gray.dtype, np.floating)
-        or int(gray.max()) >= 2**classes
-        or int(gray.min()) < 0
-    ):
-        allowed = (
-            f"the bits of {classes} {'class' if classes == 1 else 'classes'} give values from 0 to"
-            f" {2**classes - 1}"
+def survey_masks(
+    paths: Sequence[Path], cache_dir: Path | None = None, reader: ImageReader = DEFAULT_READER
+) -> dict[Path, MaskContent]:
+    """Read which values each mask image holds; files that cannot be read are left out.
+
+    Args:
+        paths: Mask images.
+        cache_dir: Folder in which the result is kept for the next run; None keeps nothing.
+        reader: Reader of the data set's files, for its limit of pixels.
+    """
+    stored = None if cache_dir is None else cache_dir / f"mask-values-{_stamp(paths, reader)}.json"
+    if stored is not None and stored.is_file():
+        found = json.loads(stored.read_text(encoding="utf-8"))
+    else:
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda path: _survey_file(path, reader), paths))
+        if stored is not None:
+            stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic_write(stored, json.dumps(found).encode())
+    return {
+        path: MaskContent(
+            **{
+                **content,
+                "values": tuple(content["values"]),
+                "colors": {int(index): color for index, color in content["colors"].items()},
+            }
         )
-        raise ContentError(
-            f"{path} holds {_describe_values(gray)}, but {allowed}; correct the image, or name all"
-            " its classes with datamodule.classes"
-        )
-    return (gray.astype(np.uint8)[..., None] >> np.arange(classes, dtype=np.uint8)) & 1
+        for path, content in zip(paths, found, strict=True)
+        if content is not None
+    }
 
 
-def _read_single_class(path: Path, reader: ImageReader) -> tuple[np.ndarray, bool]:
-    """Return the lesion as uint8 0/1 `H x W`, and True if its edges were soft."""
-    gray, colors = _read_gray_values(path, reader, two_colors=True)
-    highest = gray.max()
-    lesion = gray == highest
-    pure = bool((lesion | (gray == 0)).all())  # much faster than np.unique
-    if pure and highest in (0, 1, 255, *((65535,) if gray.dtype != np.uint8 else ())):
-        return (lesion if highest else np.zeros_like(lesion)).view(np.uint8), False
-    eight_bits = _scale_to_8_bit(gray)
-    if eight_bits is not None and _has_soft_edges(eight_bits):
-        return (eight_bits > 127).astype(np.uint8), True
-    raise ContentError(
-        f"{path} holds {colors or _describe_values(gray)}, which do not identify the lesion;"
-        f" {REDRAW_HINT}"
+def _survey_file(path: Path, reader: ImageReader) -> dict[str, Any] | None:
+    try:
+        return asdict(_load_values(path, reader)[1])
+    except ManifestError:  # reported with its name by the check that reads the file again
+        return None
+
+
+def _stamp(paths: Sequence[Path], reader: ImageReader) -> str:
+    digest = hashlib.sha256(f"{SURVEY_VERSION} {reader.max_pixels}".encode())
+    for path in paths:
+        status = path.stat() if path.is_file() else None
+        known = "missing" if status is None else f"{status.st_size} {status.st_mtime_ns}"
+        digest.update(f"{path} {known}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def interpret_masks(
+    contents: Mapping[Path, MaskContent],
+    classes: Sequence[str] = (),
+    mask_values: Mapping[Any, Any] | None = None,
+    ignore_value: Any = None,
+) -> MaskReading:
+    """Decide what each value of a data set's mask images is.
+
+    Without `mask_values`, masks of one class hold 0 and one other value (0 and 255, 0 and 1, black
+    and red, transparent and opaque), or soft edges between black and white; and label maps hold the
+    numbers 0 to K of K classes.
+
+    Args:
+        contents: Content of each file, of `survey_masks`.
+        classes: Names of the classes; empty if the values decide how many there are.
+        mask_values: Name, or list of names, of each value or color; the background need not be
+            named.
+        ignore_value: Value or color of pixels that neither train nor score.
+
+    Raises:
+        ContentError: The values are not certain; the message lists them, and names the key.
+    """
+    ignored = None if ignore_value is None else parse_value(ignore_value)
+    if mask_values:
+        return _named_reading(contents, classes, mask_values, ignored)
+    by_index = _indexes_are_labels(contents)
+    plain = {path: c if by_index else c.as_colors() for path, c in contents.items()}
+    found = {
+        path: [value for value in content.values if value not in (0, BLACK, ignored)]
+        for path, content in plain.items()
+    }
+    values = sorted({value for of in found.values() for value in of}, key=_order)
+    background: dict[Value, tuple[int, ...]] = {0: (), BLACK: ()}
+    several = any(
+        len(of) > 1 or content.count > len(content.values)
+        for of, content in zip(found.values(), plain.values(), strict=True)
     )
+    numbers = [value for value in values if isinstance(value, int)]
+    is_label_map = numbers == values == list(range(1, len(values) + 1)) and len(values) > 1
+    if (
+        len(classes) > 1
+        and len(numbers) == len(values)
+        and set(values) <= set(range(1, len(classes) + 1))
+    ):
+        labels: dict[Value, tuple[int, ...]] = {c + 1: (c,) for c in range(len(classes))}
+        return MaskReading(tuple(classes), background | labels, ignored, by_index)
+    negative = any(number < 0 for number in numbers)  # such as -1 for unknown pixels
+    if (
+        len(classes) < 2
+        and not several
+        and not negative
+        and (len(values) < 2 or set(values) <= WHITE)
+    ):
+        names = tuple(classes) or ("lesion",)
+        lesion: dict[Value, tuple[int, ...]] = {value: (0,) for value in values or [255]}
+        reading = MaskReading(names, background | lesion, ignored, by_index)
+        _check_background(plain, reading)
+        return reading
+    if not classes and is_label_map and len(values) <= MAX_CLASSES:
+        _check_background(plain, None)
+        made = tuple(f"class_{value}" for value in values)
+        of_value: dict[Value, tuple[int, ...]] = {value: (n,) for n, value in enumerate(values)}
+        return MaskReading(made, background | of_value, ignored, by_index)
+    raise ContentError(_uncertain(plain, classes, ignored))
+
+
+def _check_background(contents: Mapping[Path, MaskContent], reading: MaskReading | None) -> None:
+    """Refuse colored masks without black: it is not certain which color is the background."""
+    for path, content in contents.items():
+        if content.coding == "color" and BLACK not in content.values and content.count > 1:
+            raise ContentError(
+                f"{path} holds {_list_values(list(content.values), content.count)}, and none of"
+                f" them is black, the background; {_values_hint(content.values)}"
+            )
+
+
+def _named_reading(
+    contents: Mapping[Path, MaskContent],
+    classes: Sequence[str],
+    mask_values: Mapping[Any, Any],
+    ignored: Value | None,
+) -> MaskReading:
+    names_of = {
+        parse_value(value): [names] if isinstance(names, str) else [str(name) for name in names]
+        for value, names in mask_values.items()
+    }
+    names = list(dict.fromkeys(name for of in names_of.values() for name in of))
+    named = tuple(name for name in names if name != BACKGROUND)
+    order = tuple(classes) or named
+    unnamed = [name for name in order if name not in named]
+    if unnamed or not named:
+        raise ContentError(
+            f"datamodule.mask_values names {', '.join(named) or 'no class'}, and not"
+            f" {', '.join(unnamed) or 'any'}; name each class of the data set there"
+        )
+    channels: dict[Value, tuple[int, ...]] = {
+        value: tuple(order.index(name) for name in of if name in order)
+        for value, of in names_of.items()
+    }
+    by_color = any(isinstance(value, str) for value in names_of)
+    for value in [value for value in channels if isinstance(value, str)]:
+        if len({value[1:3], value[3:5], value[5:]}) == 1:  # a gray, which is stored as one number
+            channels.setdefault(int(value[1:3], 16), channels[value])
+    if not (by_color and BACKGROUND in names):  # else another color than black is the background
+        channels.setdefault(0, ())
+        channels.setdefault(BLACK, ())
+    palettes = [path for path, content in contents.items() if content.coding == "palette"]
+    if not by_color and palettes and not _indexes_are_labels(contents):
+        raise ContentError(
+            f"{palettes[0]} and other palette images number their colors differently, so their"
+            " indexes are no labels; name colors in datamodule.mask_values, such as"
+            f' "{max(contents[palettes[0]].colors.values())}"'
+        )
+    reading = MaskReading(order, channels, ignored, palette=not by_color)
+    for path, content in contents.items():
+        seen = content.as_colors() if by_color else content
+        unknown = [v for v in seen.values if v not in channels and v != ignored]
+        if not seen.soft and (unknown or seen.count > len(seen.values)):
+            raise ContentError(
+                f"{path} holds {_list_values(unknown or list(seen.values), len(unknown))}, which"
+                " datamodule.mask_values does not name; add it there, as background if it is no"
+                " class, or set datamodule.ignore_value"
+            )
+    return reading
+
+
+def _indexes_are_labels(contents: Mapping[Path, MaskContent]) -> bool:
+    """Return True if the indexes of all palettes mean the same.
+
+    Index 0 is then black, and an index has the same color in all files; otherwise each program
+    that wrote a file has numbered its colors anew.
+    """
+    colors: dict[int, str] = {}
+    for content in contents.values():
+        for index, color in content.colors.items():
+            if colors.setdefault(index, color) != color:
+                return False
+    return colors.get(0, BLACK) == BLACK and len(set(colors.values())) == len(colors)
+
+
+def _uncertain(
+    contents: Mapping[Path, MaskContent], classes: Sequence[str], ignored: Value | None
+) -> str:
+    files: Counter[Value] = Counter()
+    for content in contents.values():
+        files.update(content.values)
+    most = max(contents.values(), key=lambda content: content.count)
+    first = next(path for path, content in contents.items() if content is most)
+    where = str(first) if len(contents) == 1 else commonpath([str(path) for path in contents])
+    values = sorted(files, key=_order)
+    listed = ", ".join(
+        f"{value} in {files[value]} file{'s' * (files[value] > 1)}" for value in values[:MAX_LISTED]
+    )
+    more = f" ... ({max(len(values), most.count)} values)" if len(values) > MAX_LISTED else ""
+    expected = (
+        f"do not identify the {len(classes)} classes {', '.join(classes)}"
+        if len(classes) > 1
+        else f"do not identify the class {classes[0]}"
+        if classes
+        else "do not identify the classes"
+    )
+    if len(contents) == 1:
+        return (
+            f"{where} holds {_list_values(list(most.values), most.count)}, which {expected};"
+            f" {_values_hint(values)}"
+        )
+    return (
+        f"{where}: the masks hold {listed}{more}, such as {first.name}, which {expected};"
+        f" {_values_hint(values)}"
+    )
+
+
+def _values_hint(values: Collection[Value]) -> str:
+    if len(values) > MAX_CLASSES:  # a photograph, or a blurred mask: no list of labels
+        return REDRAW_HINT
+    named = [value for value in values if value not in (0, BLACK)][:2]
+    example = ", ".join(
+        f"{value if isinstance(value, int) else f'{chr(34)}{value}{chr(34)}'}: class_{letter}"
+        for value, letter in zip(named or [1], "ab", strict=False)
+    )
+    return (
+        f"say what each is with datamodule.mask_values={{{example}}} (and the value of unknown"
+        f" pixels with datamodule.ignore_value), or {REDRAW_HINT}"
+    )
+
+
+def parse_value(value: Any) -> Value:
+    """Convert a value as a user writes it: a number, or a color such as `#ff0000`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and COLOR_PATTERN.fullmatch(value):
+        return f"#{value.removeprefix('#').lower()}"
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    raise ValueError(f"{value!r} is neither a whole number nor a color")
+
+
+def _order(value: Value) -> tuple[bool, int, str]:
+    return (
+        (isinstance(value, str), value, "")
+        if isinstance(value, int)
+        else (True, int(value[1:], 16), value)
+    )
+
+
+def _to_number(value: Value) -> int:
+    return int(value[1:], 16) if isinstance(value, str) else value
+
+
+def read_mask_size(path: Path, reader: ImageReader) -> Size:
+    """Return height and width of a mask file, without decoding an image."""
+    if path.suffix.lower() != ".npy":
+        return replace(reader, frame=0).read_size(path)
+    height, width = _load_array(path).shape
+    return height, width
+
+
+def _load_values(path: Path, reader: ImageReader) -> tuple[np.ndarray, MaskContent]:
+    """Return the stored values of a mask, `H x W`, and which there are; a color is 0xRRGGBB."""
+    data = read_bytes(path)
+    if path.suffix.lower() == ".npy":
+        return _describe_gray(path, _load_array(path))
+    if is_dicom(path, data):
+        return _describe_gray(path, reader.read(path, 1, data).to_uint8(None)[..., 0])
+    image = replace(reader, frame=0).decode(path, data)
+    pixels, content = _describe_image(path, image, data)
+    return turn_as_shown(pixels, image), content
+
+
+def _describe_image(path: Path, image: Image.Image, data: bytes) -> tuple[np.ndarray, MaskContent]:
+    """Describe a decoded image as it is stored."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ContentError(
+            f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
+        )
+    if image.mode == "P" and "transparency" not in image.info:
+        return _describe_palette(path, image)
+    if image.mode == "P" or image.mode in ("PA", "La", "RGBa"):
+        return _describe_color(path, np.asarray(image.convert("RGBA")))
+    pixels = _raw_pixels(path, image, data)
+    if "transparency" in image.info:  # one gray value or color that is declared transparent
+        return _describe_color(path, np.asarray(image.convert("RGBA")))
+    return _describe_gray(path, pixels) if pixels.ndim == 2 else _describe_color(path, pixels)
+
+
+def _load_array(path: Path) -> np.ndarray:
+    """Return a two-dimensional array of an .npy file."""
+    try:
+        with NUMPY_HEADER:
+            array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ManifestError(f"{path} cannot be read ({error}); write it with numpy.save") from error
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        shape = " x ".join(map(str, array.shape))
+        raise ContentError(
+            f"{path} is an array {shape} of {array.dtype}; write height x width numbers"
+        )
+    return array
+
+
+def _describe_gray(
+    path: Path, pixels: np.ndarray, coding: Coding = "gray"
+) -> tuple[np.ndarray, MaskContent]:
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8)
+    if pixels.dtype.kind == "f":
+        _check_finite(path, pixels)
+        if (pixels == np.rint(pixels)).all():
+            pixels = pixels.astype(np.int64)
+    values = _unique(pixels)
+    if len(values) > 1 and not (len(values) == 2 and values[0] == 0):
+        eight_bits = _scale_to_8_bit(pixels)
+        if eight_bits is not None and _has_soft_edges(eight_bits):
+            return pixels, MaskContent(coding, (0, 255), 2, soft=True)
+    if pixels.dtype.kind == "f":
+        raise ContentError(
+            f"{path} holds {_list_values(values.tolist(), len(values))}, which are no labels;"
+            f" {REDRAW_HINT}"
+        )
+    listed = tuple(int(value) for value in values[: MAX_CLASSES + 2])
+    return pixels, MaskContent(coding, listed, len(values))
+
+
+def _unique(pixels: np.ndarray) -> np.ndarray:
+    """Return the different values, ascending; much faster than np.unique for 8 bits."""
+    if pixels.dtype == np.uint8:
+        return np.flatnonzero(cv2.calcHist([pixels], [0], None, [256], [0, 256]))
+    if pixels.dtype == np.uint16:
+        return np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
+    return np.unique(pixels)
+
+
+def _describe_color(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, MaskContent]:
+    """Describe `H x W x channels`: equal colors are gray, and opacity may be the mask."""
+    colors = pixels
+    if pixels.shape[2] in (2, 4):
+        alpha, colors = pixels[..., -1], pixels[..., :-1]
+        top = np.iinfo(pixels.dtype).max
+        if (alpha != top).any():
+            if (colors == colors[:1, :1]).all():
+                return _describe_gray(path, np.ascontiguousarray(alpha), "alpha")
+            colors = _clear_transparent(path, colors, alpha, int(top))
+    if all((colors[..., 0] == colors[..., c]).all() for c in range(1, colors.shape[2])):
+        return _describe_gray(path, np.ascontiguousarray(colors[..., 0]))
+    if colors.dtype != np.uint8:
+        raise ContentError(
+            f"{path} holds colors of 16 bits, which cannot be read as classes; {REDRAW_HINT}"
+        )
+    red, green, blue = (colors[..., c].astype(np.uint32) for c in range(3))
+    packed = (red << 16) | (green << 8) | blue
+    values = np.unique(packed)
+    listed = tuple(f"#{value:06x}" for value in values[: MAX_CLASSES + 2].tolist())
+    return packed, MaskContent("color", listed, len(values))
+
+
+def _clear_transparent(path: Path, colors: np.ndarray, alpha: np.ndarray, top: int) -> np.ndarray:
+    """Make transparent pixels black, which is the background.
+
+    Raises:
+        ContentError: Pixels are half transparent, or a hidden color contradicts a visible one.
+    """
+    clear = alpha == 0
+    hidden, visible = colors[clear], colors[~clear]
+    contradicts = (hidden != hidden[:1]).any() or (
+        hidden[:1].any() and (visible == hidden[:1]).all(1).any()
+    )
+    if (clear | (alpha == top)).all() and not contradicts:
+        return np.where(clear[..., None], 0, colors).astype(colors.dtype)
+    raise ContentError(
+        f"{path} has an alpha channel with"
+        f" {_list_values(_unique(alpha).tolist(), len(_unique(alpha)))}, so color and alpha may"
+        f" contradict each other; {REDRAW_HINT}"
+    )
+
+
+def _describe_palette(path: Path, image: Image.Image) -> tuple[np.ndarray, MaskContent]:
+    index = np.asarray(image)
+    used = _unique(index).tolist()
+    entries = (image.getpalette("RGB") or []) + [0] * 768
+    colors = {
+        number: "#{:02x}{:02x}{:02x}".format(*entries[3 * number : 3 * number + 3])
+        for number in used
+    }
+    if len(set(colors.values())) < len(colors):
+        raise ContentError(
+            f"{path} holds {_list_values(list(colors.values()), len(colors))} of a palette, and"
+            f" several palette entries have the same color; {REDRAW_HINT}"
+        )
+    return index, MaskContent("palette", tuple(used), len(used), colors)
+
+
+def _palette_to_colors(index: np.ndarray, content: MaskContent) -> tuple[np.ndarray, MaskContent]:
+    """Replace palette indexes by gray values, or by colors as 0xRRGGBB."""
+    by_color = content.as_colors()
+    table = np.zeros(256, np.uint32)
+    for number, color in content.colors.items():
+        table[number] = int(color[1:3] if by_color.coding == "gray" else color[1:], 16)
+    return table[index], by_color
 
 
 def _scale_to_8_bit(gray: np.ndarray) -> np.ndarray | None:
@@ -156,41 +630,6 @@ def _has_soft_edges(gray: np.ndarray) -> bool:
     ).any()  # an area of one gray value is a label
 
 
-def _read_gray_values(
-    path: Path, reader: ImageReader, two_colors: bool
-) -> tuple[np.ndarray, str | None]:
-    """Read the stored values of an image, `H x W`, as integers or float32.
-
-    Args:
-        path: The file.
-        reader: Reader of the data set's files.
-        two_colors: True to convert a palette of two used colors, one of them black, to 0 and 255.
-
-    Returns:
-        The values, and for a palette a description of its colors.
-    """
-    data = read_bytes(path)
-    if is_dicom(path, data):
-        return reader.read(path, 1, data).to_uint8(None)[..., 0], None
-    image = replace(reader, frame=0).decode(path, data)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ContentError(
-            f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
-        )
-    if image.mode == "P":
-        gray, colors = _read_palette(path, image, two_colors)
-        return turn_as_shown(gray, image), colors
-    pixels = _raw_pixels(path, image, data)
-    if pixels.dtype == bool:
-        pixels = pixels.view(np.uint8)
-    if np.issubdtype(pixels.dtype, np.floating):
-        _check_finite(path, pixels)
-    gray = _to_single_channel(path, pixels) if pixels.ndim == 3 else pixels
-    _check_transparency(path, image, gray)
-    return turn_as_shown(gray, image), None
-
-
 def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     """Return the pixels in the bit depth of the file.
 
@@ -198,8 +637,6 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     """
     if len(image.getbands()) > 1 and bit_depth(image, data) > 8:
         return decode_deep_color(path, image, data, REDRAW_HINT)
-    if image.mode in ("PA", "La", "RGBa"):
-        return np.asarray(image.convert("RGBA"))
     known = image.mode in (
         "1",
         "L",
@@ -213,87 +650,6 @@ def _raw_pixels(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     return np.asarray(image if known else image.convert("RGB"))
 
 
-def _to_single_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return the gray values of `H x W x channels` with equal colors; alpha must be opaque."""
-    colors = pixels
-    if pixels.shape[2] in (2, 4):
-        alpha, colors = pixels[..., -1], pixels[..., :-1]
-        if (alpha != np.iinfo(pixels.dtype).max).any():
-            raise ContentError(
-                f"{path} has an alpha channel with {_describe_values(alpha)}, so color and"
-                f" alpha may contradict each other; {REDRAW_HINT}"
-            )
-    if any((colors[..., 0] != colors[..., channel]).any() for channel in range(1, colors.shape[2])):
-        found, counts = np.unique(
-            colors.reshape(-1, colors.shape[2])[:, :3], axis=0, return_counts=True
-        )
-        listed = [tuple(color) for color in found[np.argsort(-counts, kind="stable")].tolist()]
-        raise ContentError(
-            f"{path} holds {_list_values(listed, 'color')}, which do not identify the lesion;"
-            f" {REDRAW_HINT}"
-        )
-    return np.ascontiguousarray(colors[..., 0])
-
-
-def _read_palette(path: Path, image: Image.Image, two_colors: bool) -> tuple[np.ndarray, str]:
-    """Return the gray values of an image with a palette.
-
-    With `two_colors`, two used colors, one of them black, become 0 and 255.
-    """
-    index = np.asarray(image)
-    used = np.flatnonzero(cv2.calcHist([index], [0], None, [256], [0, 256])).tolist()
-    entries = (image.getpalette("RGBA") or []) + [0, 0, 0, 255] * 256
-    of_index = {number: tuple(entries[4 * number : 4 * number + 4]) for number in used}
-    colors = [color[:3] for color in of_index.values()]
-    description = _list_values(colors, "color") + " of a palette"
-    if any(color[3] != 255 for color in of_index.values()) or _is_transparent(image, used):
-        raise ContentError(
-            f"{path} holds {description}, some of them transparent, so color and alpha may"
-            f" contradict each other; {REDRAW_HINT}"
-        )
-    if len(set(colors)) < len(colors):
-        raise ContentError(
-            f"{path} holds {description}, and several palette entries have the same color;"
-            f" {REDRAW_HINT}"
-        )
-    table = np.zeros(256, np.uint8)
-    if two_colors and len(used) == 2 and (0, 0, 0) in colors:
-        table[[number for number, color in of_index.items() if color[:3] != (0, 0, 0)]] = 255
-    elif all(len(set(color)) == 1 for color in colors) and not (two_colors and len(used) == 2):
-        for number, color in of_index.items():
-            table[number] = color[0]
-    else:
-        why = (
-            "and none of them is black, the background"
-            if two_colors and len(used) <= 2
-            else "which do not identify the lesion"
-        )
-        raise ContentError(f"{path} holds {description}, {why}; {REDRAW_HINT}")
-    return table[index], description
-
-
-def _is_transparent(image: Image.Image, used: list[int]) -> bool:
-    """Return True if the palette's separate list of opacities makes a used entry transparent."""
-    transparency: Any = image.info.get("transparency")
-    if isinstance(transparency, bytes):
-        return any(number < len(transparency) and transparency[number] != 255 for number in used)
-    return isinstance(transparency, int) and transparency in used
-
-
-def _check_transparency(path: Path, image: Image.Image, gray: np.ndarray) -> None:
-    transparency: Any = image.info.get("transparency")
-    value = (
-        transparency[0]
-        if isinstance(transparency, tuple) and len(set(transparency)) == 1
-        else transparency
-    )
-    if isinstance(value, int) and (gray == value).any():
-        raise ContentError(
-            f"{path} declares its value {value} transparent, so color and alpha may contradict each"
-            f" other; {REDRAW_HINT}"
-        )
-
-
 def _check_finite(path: Path, pixels: np.ndarray) -> None:
     if not np.isfinite(pixels).all():
         raise ContentError(
@@ -301,14 +657,11 @@ def _check_finite(path: Path, pixels: np.ndarray) -> None:
         )
 
 
-def _describe_values(pixels: np.ndarray) -> str:
-    """List the first values of an image, and their number if there are more."""
-    return _list_values(np.unique(pixels).tolist(), "value")
-
-
-def _list_values(found: list[Any], what: str) -> str:
+def _list_values(found: Sequence[Any], count: int) -> str:
+    """List the first values, and their number if there are more."""
+    kind = "color" if found and isinstance(found[0], str) else "value"
     first = ", ".join(
         f"{value:g}" if isinstance(value, float) else str(value) for value in found[:MAX_LISTED]
     )
-    more = f" ... ({len(found)} {what}s)" if len(found) > MAX_LISTED else ""
-    return f"the {what}{'s' if len(found) > 1 else ''} {first}{more}"
+    more = f" ... ({count} {kind}s)" if count > MAX_LISTED else ""
+    return f"the {kind}{'s' if count > 1 else ''} {first}{more}"

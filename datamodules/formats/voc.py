@@ -1,4 +1,4 @@
-"""Reader of Pascal VOC annotations: one XML per image, with the image's size and named boxes.
+"""Reader and layout of Pascal VOC: XML with named boxes, and masks in SegmentationClass/.
 
 Files are read with defusedxml, because they come from untrusted sources.
 
@@ -7,13 +7,29 @@ Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as Lab
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    folder_of,
+    split_of,
+    stem,
+    suffix,
+)
+from datamodules.formats.outlines import box_polygon, fill_polygons
 
 CORNER_TAGS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"
@@ -139,3 +155,110 @@ def _parse_number(text: str | None, what: str, where: str) -> float:
 
 def _format_corners(corners: Corners) -> str:
     return ", ".join(f"{value:g}" for value in corners)
+
+
+VOID = 255  # index of the borders of objects in SegmentationClass, which do not count
+
+
+class VocLayout(Layout):
+    """Pascal VOC: JPEGImages/ with masks in SegmentationClass/, or boxes in Annotations/."""
+
+    name = "voc"
+    task = "masks"
+    looks_for = "JPEGImages/ with SegmentationClass/ or Annotations/ (Pascal VOC)"
+    specializes = ("image_mask_folders",)
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize the folders of VOC, at the top or below one folder."""
+        images, masks, boxes = _voc_files(tree)
+        if not images or not (masks or boxes):
+            return None
+        kind = f"SegmentationClass/ with {len(masks)} masks" if masks else f"{len(boxes)} XML files"
+        return f"JPEGImages/ with {len(images)} images, and {kind}"
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read masks if there are some, else boxes; splits are those of ImageSets/."""
+        images, masks, boxes = _voc_files(tree)
+        splits = _read_image_sets(tree)
+        colors = _read_label_colors(tree)
+        records, counted, names = [], [], []
+        for name, image in images.items():
+            record = ImageRecord(image, splits.get(name) or split_of(image))
+            if masks:
+                record.masks = [masks[name]] if name in masks else []
+                record.annotated = name in masks
+            elif name in boxes:
+                notes = _add_boxes(tree, boxes[name], record)
+                counted += [(note, image) for note in notes]
+                names += [outline.name for outline in record.outlines]
+            else:
+                record.annotated = False
+            records.append(record)
+        if any(record.split is None for record in records):
+            for record in records:
+                record.split = None
+        classes = [name for name in colors.values() if name != "background"]
+        values: dict[Any, Any] | None = dict(colors) or None
+        ignored = VOID if masks and not colors else None
+        return LayoutContent(
+            records, classes or sorted(set(names)), values, ignored, "image", counted
+        )
+
+
+def _voc_files(tree: FolderTree) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return images, masks and XML files by their stems."""
+
+    def within(folder: str, *suffixes: str) -> dict[str, str]:
+        """Return the files of a folder with some suffixes."""
+        return {
+            stem(file): file
+            for file in tree.files
+            if PurePosixPath(folder_of(file)).name == folder and suffix(file) in suffixes
+        }
+
+    return (
+        within("JPEGImages", *IMAGE_SUFFIXES),
+        within("SegmentationClass", *IMAGE_SUFFIXES),
+        within("Annotations", ".xml"),
+    )
+
+
+def _read_image_sets(tree: FolderTree) -> dict[str, str]:
+    """Return the split of each name in ImageSets/Segmentation or ImageSets/Main."""
+    found: dict[str, str] = {}
+    for file in tree.with_suffix(".txt"):
+        place = PurePosixPath(file)
+        if "ImageSets" in place.parts and place.stem in ("train", "val", "test"):
+            for line in tree.path(file).read_text(encoding="utf-8-sig").splitlines():
+                if line.strip():
+                    found[PurePosixPath(line.split()[0]).name] = place.stem
+    return found
+
+
+def _read_label_colors(tree: FolderTree) -> dict[str, str]:
+    """Return the name of each color in a labelmap.txt, as CVAT writes it."""
+    found = {}
+    for file in tree.files:
+        if PurePosixPath(file).name != "labelmap.txt":
+            continue
+        for line in tree.path(file).read_text(encoding="utf-8-sig").splitlines():
+            name, _, rest = line.partition(":")
+            color = rest.partition(":")[0].split(",")
+            if len(color) == 3 and not line.startswith("#"):
+                red, green, blue = (int(part) for part in color)
+                found[f"#{red:02x}{green:02x}{blue:02x}"] = name
+    return found
+
+
+def _add_boxes(tree: FolderTree, file: str, record: ImageRecord) -> list[str]:
+    """Add the boxes of an XML file to a record; return what was repaired."""
+    voc = read_voc(tree.path(file))
+    height, width = record.size = voc.size or read_image_size(tree.path(record.image))
+    notes = []
+    for number, (name, corners) in enumerate(voc.objects, start=1):
+        where = f"{voc.path}: object {number} ('{name}')"
+        rle, repairs = fill_polygons([box_polygon(*corners)], height, width, where)
+        notes += repairs
+        if rle is not None:
+            record.outlines.append(Outline(name, where, rle, box_only=True))
+    return notes

@@ -156,7 +156,7 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
     """
     reader = manifest.reader
     how_files_are_read = (
-        f"{manifest.mask_encoding} {manifest.swap_masks} {reader.frame}"
+        f"{manifest.mask_reading} {manifest.swap_masks} {reader.frame}"
         f" {reader.ignore_dicom_windows}"
     )
     digest = hashlib.sha256(
@@ -229,7 +229,7 @@ def _fill_cache(
         view = load_view(manifest, row, channels, data)
         pixels = view.pixels
         height, width = pixels.shape[:2]
-        rles, soft[row] = manifest.mask(row) if classes else RowMask([])
+        rles, soft[row], _ = manifest.mask(row) if classes else RowMask([])
         check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images.write(row, view, box.image(pixels))
@@ -360,8 +360,8 @@ def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:
     path = manifest.rows["true_mask"].iat[row]
     if not isinstance(path, str):
         return -1, False
-    mask, soft = manifest.read_mask(path)
-    return int(mask.sum()), soft
+    true = manifest.read_true_mask(path)
+    return int(true.mask.sum()), true.soft
 
 
 def _check_disk_space(folder: Path, needed: int) -> None:

@@ -27,8 +27,11 @@ class Sample(TypedDict, total=False):
         group: Name shared by images that must stay in one split: the patient if known.
         image: uint8 `C x H x W`, 0..255.
         mask: uint8 `classes x H x W`, 0 or 1, on the canvas of `image`.
+        ignored: uint8 `1 x H x W` on the same canvas, 1 where a pixel counts neither in training
+            nor in scores; absent if all count.
         truth: Ground truth, uint8 `classes x h x w` on the evaluation grid (padding removed);
             absent in training.
+        truth_ignored: The same as `ignored`, uint8 `1 x h x w` on the grid of `truth`.
         spacing: Pixel spacing of that grid in mm, from row to row and from column to column; only
             in a test, if it is known for every test image.
         content: Position of the image on the canvas.
@@ -40,7 +43,9 @@ class Sample(TypedDict, total=False):
     group: Any
     image: Tensor
     mask: Tensor
+    ignored: Tensor
     truth: Any
+    truth_ignored: Any
     spacing: Any
     content: Any
     label: Tensor
@@ -170,17 +175,17 @@ def sample_seed(seed: int, key: SampleKey) -> int:
 def collate(samples: list[Sample]) -> Sample:
     """Stack samples into a batch; truths of different sizes stay a list."""
     batch = Sample(id=[s["id"] for s in samples], group=[s["group"] for s in samples])
-    for name in ("image", "mask", "label", "weight"):
+    for name in ("image", "mask", "ignored", "label", "weight"):
         if name in samples[0]:
             batch[name] = default_collate([s[name] for s in samples])  # type: ignore[literal-required]
     for name in ("content", "spacing"):
         if name in samples[0]:
             batch[name] = [s[name] for s in samples]  # type: ignore[literal-required]
-    if "truth" in samples[0]:
-        truths = [s["truth"] for s in samples]
-        batch["truth"] = (
-            torch.stack(truths) if len({truth.shape for truth in truths}) == 1 else truths
-        )
+    for name in ("truth", "truth_ignored"):
+        if name in samples[0]:
+            planes = [s[name] for s in samples]  # type: ignore[literal-required]
+            same = len({plane.shape for plane in planes}) == 1
+            batch[name] = torch.stack(planes) if same else planes  # type: ignore[literal-required]
     return batch
 
 

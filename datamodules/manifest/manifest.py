@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,14 @@ from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.gray_levels import SourceImage
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size, read_pixel_spacing
-from datamodules.formats.mask_images import MASK_ENCODINGS, read_mask
+from datamodules.formats.mask_images import (
+    MaskImage,
+    MaskReading,
+    interpret_masks,
+    read_mask,
+    read_mask_size,
+    survey_masks,
+)
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
 
@@ -38,10 +46,12 @@ class RowMask(NamedTuple):
     Attributes:
         rles: One compressed RLE or None per class, at the image's own size.
         soft: True if it was an image with soft edges, which were cut at > 127.
+        ignored: Compressed RLE of the pixels that neither train nor score; None without any.
     """
 
     rles: list[Rle | None]
     soft: bool = False
+    ignored: Rle | None = None
 
 
 @dataclass(frozen=True)
@@ -50,16 +60,19 @@ class Manifest:
 
     Attributes:
         rows: One row per image with the columns `id` and `image` (a path), and if known `group`
-            (the patient), `mask` (a path, or one compressed RLE or None per class at the image's
-            own size), `label` (int or multi-hot list), `split`, `stratum`, `cls_prob`,
+            (the patient), `mask` (a path, a list of paths that are joined, or a list of one
+            compressed RLE or None per class at the image's own size), `label` (int or multi-hot
+            list), `split`, `stratum`, `cls_prob`,
             `spacing_mm` (the pixel spacing in mm: one number, or [row, column]), `crop` ([top,
             left, side] in pixels: the square of the image that is used in its place); further
             columns are kept.
-        classes: Names of the mask's or label's classes, in channel order.
+        classes: Names of the mask's or label's classes, in channel order; empty until the values of
+            the mask images are known, see `with_mask_reading`.
         group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
         phantom: True for synthetic images.
-        mask_encoding: Encoding of several classes in one mask image: `bit_planes` (bit c of a gray
-            value is class c), or None if it is unknown.
+        mask_values: Class, or list of classes, of each value of the mask images as a user writes
+            it; None if the values decide.
+        mask_reading: Meaning of the values of the mask images; None before they are surveyed.
         swap_masks: True to swap foreground and background of every mask; a row without a mask stays
             without a lesion.
         exclusive: True if each pixel belongs to at most one class, as in a label map.
@@ -72,7 +85,8 @@ class Manifest:
     classes: tuple[str, ...] = ("lesion",)
     group_is: str = "image"
     phantom: bool = False
-    mask_encoding: str | None = None
+    mask_values: Mapping[Any, Any] | None = None
+    mask_reading: MaskReading | None = None
     swap_masks: bool = False
     exclusive: bool = False
     source: Path | None = None
@@ -80,12 +94,6 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _check_table(self.rows)
-        if self.mask_encoding not in (None, *MASK_ENCODINGS):
-            where = f"{self.source}: " if self.source else ""
-            raise ManifestError(
-                f"{where}mask_encoding={self.mask_encoding} is unknown; write"
-                f" {' or '.join(MASK_ENCODINGS)}, or null"
-            )
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
             str
@@ -109,9 +117,14 @@ class Manifest:
         mask: Any = self.rows["mask"].iat[row] if "mask" in self.rows else None
         if mask is None or (isinstance(mask, float) and np.isnan(mask)):
             return RowMask([None] * len(self.classes))
-        if isinstance(mask, str | Path):
-            pixels, soft = self.read_mask(mask, len(self.classes))
-            return RowMask(encode_rle(pixels), soft)
+        if isinstance(mask, str | Path) or _are_paths(mask):
+            image = self._read_files([mask] if isinstance(mask, str | Path) else mask)
+            ignored = None if image.ignored is None else image.ignored[..., None].view(np.uint8)
+            return RowMask(
+                encode_rle(image.mask),
+                image.soft,
+                None if ignored is None else encode_rle(ignored)[0],
+            )
         if not isinstance(mask, list | tuple) or len(mask) != len(self.classes):
             actual = f"a list of {len(mask)}" if isinstance(mask, list | tuple) else repr(mask)[:40]
             expected = f"one compressed RLE or null for each class ({', '.join(self.classes)})"
@@ -139,8 +152,9 @@ class Manifest:
             return int(rows["height"].iat[row]), int(rows["width"].iat[row])
         column = "mask" if get_crop(self, row) is None else "whole_mask"
         mask = rows[column].iat[row] if column in rows else None
+        mask = mask[0] if isinstance(mask, list | tuple) and _are_paths(mask) else mask
         if isinstance(mask, str | Path):
-            return self.reader.read_size(Path(mask))
+            return read_mask_size(Path(mask), self.reader)
         for rle in mask if isinstance(mask, list | tuple) else ():
             if isinstance(rle, dict) and rle.get("size"):
                 return int(rle["size"][0]), int(rle["size"][1])
@@ -166,18 +180,43 @@ class Manifest:
         """Return one compressed RLE or None per class of one row; see `mask`."""
         return self.mask(row).rles
 
-    def read_mask(self, path: str | Path, classes: int = 1) -> tuple[np.ndarray, bool]:
-        """Read a mask image as 0/1 `H x W x classes`, and if its edges were soft.
+    def read_mask(self, path: str | Path) -> MaskImage:
+        """Read a mask image of this data set; foreground and background are swapped if set.
 
-        Foreground and background are swapped if `swap_masks` is set.
+        Without `mask_reading`, the file alone decides, for one class.
 
         Raises:
             ContentError: The values cannot be used.
             ManifestError: The file is missing or cannot be decoded.
         """
-        encoding = self.mask_encoding if classes > 1 else None
-        pixels, soft = read_mask(Path(path), classes, encoding, self.reader)
-        return (1 - pixels if self.swap_masks else pixels), soft
+        image = read_mask(Path(path), self.mask_reading, self.reader)
+        return image._replace(mask=1 - image.mask) if self.swap_masks else image
+
+    def read_true_mask(self, path: str | Path) -> MaskImage:
+        """Read a mask of one class whose values are its own, not those of the column `mask`."""
+        return replace(self, mask_reading=None).read_mask(path)
+
+    def _read_files(self, paths: Sequence[str | Path]) -> MaskImage:
+        """Read the mask images of one row and join them; a pixel is ignored if any file says so.
+
+        Raises:
+            ContentError: The files differ in size; or as `read_mask`.
+        """
+        images = [self.read_mask(path) for path in paths]
+        first = images[0]
+        for path, image in zip(paths, images, strict=True):
+            if image.mask.shape != first.mask.shape:
+                sizes = [f"{i.mask.shape[0]} x {i.mask.shape[1]}" for i in (first, image)]
+                raise ContentError(
+                    f"{path} is {sizes[1]} pixels and {paths[0]}, a mask of the same image,"
+                    f" {sizes[0]}; export them together"
+                )
+        ignored = [image.ignored for image in images if image.ignored is not None]
+        return MaskImage(
+            np.bitwise_or.reduce([image.mask for image in images]),
+            any(image.soft for image in images),
+            np.logical_or.reduce(ignored) if ignored else None,
+        )
 
     def _check_rle(self, row: int, name: str, rle: Any) -> Rle | None:
         if rle is None or rle == "" or (isinstance(rle, float) and np.isnan(rle)):
@@ -203,7 +242,7 @@ class Manifest:
             "classes": list(self.classes),
             "group_is": self.group_is,
         } | ({"phantom": True} if self.phantom else {})
-        head |= {"mask_encoding": self.mask_encoding} if self.mask_encoding else {}
+        head |= {"mask_values": dict(self.mask_values)} if self.mask_values else {}
         head |= {"exclusive": True} if self.exclusive else {}
         if path.suffix == ".json":
             path.write_text(
@@ -268,9 +307,59 @@ def read_manifest(path: Path) -> Manifest:
         tuple(head["classes"]),
         head["group_is"],
         head["phantom"],
-        head.get("mask_encoding"),
+        head.get("mask_values"),
         exclusive=head.get("exclusive", False),
         source=path,
+    )
+
+
+def with_mask_reading(
+    manifest: Manifest,
+    mask_values: Mapping[Any, Any] | None,
+    ignore_value: Any,
+    cache_dir: Path,
+) -> Manifest:
+    """Return the manifest with the meaning of the values of its mask images.
+
+    All mask images are read once for this; what they hold is kept in `cache_dir`. Files that cannot
+    be read are left to the checks that read them again.
+
+    Raises:
+        ContentError: The values are not certain; the message lists them and names the key.
+    """
+    files = list(dict.fromkeys(_mask_files(manifest.rows)))
+    if not files:
+        return replace(manifest, classes=manifest.classes or ("lesion",))
+    reading = interpret_masks(
+        survey_masks(files, cache_dir, manifest.reader),
+        manifest.classes,
+        mask_values or manifest.mask_values,
+        ignore_value,
+    )
+    return replace(
+        manifest,
+        classes=reading.classes,
+        mask_reading=reading,
+        exclusive=manifest.exclusive or reading.exclusive,
+    )
+
+
+def _mask_files(rows: pd.DataFrame) -> list[Path]:
+    """Return the mask images of the columns `mask` and `cropped_mask`."""
+    files = []
+    for name in ("mask", "cropped_mask"):
+        for cell in rows[name] if name in rows else ():
+            cells = cell if _are_paths(cell) else [cell]
+            files += [Path(each) for each in cells if isinstance(each, str | Path) and each]
+    return files
+
+
+def _are_paths(cell: Any) -> bool:
+    """Return True if a cell lists mask images of one row, which unlike RLEs have suffixes."""
+    return (
+        isinstance(cell, list | tuple)
+        and bool(cell)
+        and all(isinstance(each, str) and Path(each).suffix for each in cell)
     )
 
 
@@ -348,6 +437,8 @@ def _resolve_path(value: Any, folder: Path) -> Any:
         isinstance(value, float) and np.isnan(value)
     ):  # NaN is how pandas marks an empty cell
         return None
+    if _are_paths(value):
+        return [str(folder / each) for each in value]  # several masks of one image
     return str(folder / value) if isinstance(value, str) else value
 
 

@@ -1,1 +1,1 @@
-"""Steps that only process data: crop, export, validate."""
+"""Steps that only process data: crop, export, inspect."""

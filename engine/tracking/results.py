@@ -69,7 +69,7 @@ def report_curves(evidence: Mapping[str, Evidence]) -> dict[str, CurvePanel]:
 
 
 def _class_curves(found: dict[str, CurvePanel], name: str, seen: Evidence, channel: int) -> None:
-    if isinstance(seen, SegmentationEvidence):
+    if isinstance(seen, SegmentationEvidence) and not seen.exclusive:
         points, bytes_ = pixel_pr_curve(seen, channel), np.arange(N_BINS)
         _make_panel(found, "dice_by_threshold", "Dice against threshold", "threshold").add(
             name, bin_probability(bytes_), mean_dice_curve(seen, channel, bytes_)
@@ -292,7 +292,7 @@ def _line_chart(run: Any, key: str, panel: CurvePanel) -> Any:
 def _confusion_chart(run: Any, key: str, matrix: dict[str, Any]) -> Any:
     from wandb import plot
 
-    names, counts = matrix["names"], matrix["counts"]
+    names, counts = matrix["names"], matrix.get("counts") or matrix["pixels"]
     rows = [
         [true, message, counts[i][k]]
         for i, true in enumerate(names)

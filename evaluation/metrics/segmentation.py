@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.logit_bins import N_BINS
 from evaluation.metrics.base import Metric, safe_divide
-from evaluation.metrics.classification import roc_auc
+from evaluation.metrics.classification import N_CALIBRATION_BINS, roc_auc
 
 CHUNK_SIZE = 2048  # images at once: what is made of a histogram is many times as large
 
@@ -83,6 +83,22 @@ class SegmentationDecision:
     def predicted(self) -> np.ndarray:
         """Bool `N`: images whose predicted mask is not empty."""
         return self.pixels.tp + self.pixels.fp > 0
+
+
+@dataclass(frozen=True)
+class ExclusiveSegmentationDecision(SegmentationDecision):
+    """One of several exclusive classes after the argmax, with what all classes share.
+
+    Attributes:
+        right: `N`, pixels whose class, the background included, is right.
+        total: `N`, pixels that count.
+        calibration_gap: `N x bins`, the sum of the probabilities of the predicted classes minus the
+            number of right pixels, in bins of that probability.
+    """
+
+    right: np.ndarray = field(kw_only=True)
+    total: np.ndarray = field(kw_only=True)
+    calibration_gap: np.ndarray = field(kw_only=True)
 
 
 def apply_rule(counts: np.ndarray, rule: np.ndarray) -> SegmentationDecision:
@@ -258,5 +274,42 @@ SEGMENTATION_METRICS = (
         "share of the images without a lesion in which no mask is predicted",
         "negative",
         _correct_image_fraction(False),
+    ),
+)
+
+
+def _pixel_accuracy(decided: ExclusiveSegmentationDecision, weights: np.ndarray) -> np.ndarray:
+    return safe_divide(weights @ decided.right, weights @ decided.total)
+
+
+def _top_calibration_error(
+    decided: ExclusiveSegmentationDecision, weights: np.ndarray
+) -> np.ndarray:
+    """Expected calibration error of the predicted class's probability (Guo et al. 2017)."""
+    gap = np.abs(weights @ decided.calibration_gap).sum(1)
+    return safe_divide(gap, weights @ decided.total)
+
+
+# Bytes of margins rank the pixels of an image, but not by the probability of the class.
+RANKING_METRICS = ("average_precision", "image_auc")
+EXCLUSIVE_SEGMENTATION_METRICS = (
+    *(metric for metric in SEGMENTATION_METRICS if metric.name not in RANKING_METRICS),
+    Metric(
+        "pixel_accuracy",
+        "share of all pixels of all images whose class, the background included, is right; the same"
+        " for all classes",
+        "all",
+        _pixel_accuracy,
+        threshold_free=True,
+    ),
+    Metric(
+        "ece",
+        "expected calibration error of pixels: mean gap between the probability of the predicted"
+        f" class and the share of right pixels, over {N_CALIBRATION_BINS} equal bins of that"
+        " probability; the same for all classes; lower is better",
+        "all",
+        _top_calibration_error,
+        lower_is_better=True,
+        threshold_free=True,
     ),
 )

@@ -17,7 +17,18 @@ CURVE_BINS = np.arange(80, 177)
 
 
 def segmentation_figures(evidence: SplitEvidence) -> dict[str, str]:
-    """Return title -> SVG; with several classes, precision and recall are panels instead."""
+    """Return title -> SVG; with several classes, precision and recall are panels instead.
+
+    Exclusive classes have no threshold, and one reliability for all of them.
+    """
+    dice_histogram = {
+        "Dice of single images at the decision rule": figure(
+            lambda axes: _draw_dice_histogram(axes, evidence)
+        )
+    }
+    if next(iter(evidence.values())).exclusive:
+        reliability = figure(lambda axes: _draw_top_reliability(axes, evidence))
+        return {"Reliability of the predicted class": reliability} | dice_histogram
     single = len(next(iter(evidence.values())).classes) == 1
     found = {
         "Dice against threshold": figure(
@@ -35,11 +46,7 @@ def segmentation_figures(evidence: SplitEvidence) -> dict[str, str]:
     found["Reliability of pixel probabilities"] = figure(
         lambda axes: _draw_reliability(axes, evidence)
     )
-    return found | {
-        "Dice of single images at the decision rule": figure(
-            lambda axes: _draw_dice_histogram(axes, evidence)
-        )
-    }
+    return found | dice_histogram
 
 
 def mean_dice_curve(
@@ -162,6 +169,24 @@ def _draw_reliability(axes: Axes, evidence: SplitEvidence) -> None:
     )
 
 
+def _draw_top_reliability(axes: Axes, evidence: SplitEvidence) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, linestyle=":")
+    for split, split_evidence in evidence.items():
+        wrong, right, confidence = split_evidence.calibration.sum(0).T
+        pixels = wrong + right
+        some = pixels > 0
+        predicted, true = confidence[some] / pixels[some], right[some] / pixels[some]
+        axes.plot(predicted, true, linewidth=1, color=COLORS[split], label=split_label(split))
+        area = 8 + 120 * pixels[some] / pixels.sum()
+        axes.scatter(predicted, true, s=area, color=COLORS[split])
+    axes.set(
+        xlabel="probability of the predicted class (dot area: pixels)",
+        ylabel="fraction of right pixels",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+
+
 def _draw_dice_histogram(axes: Axes, evidence: SplitEvidence) -> None:
     edges = np.linspace(0, 1, 21).tolist()
     for split, split_evidence in evidence.items():
@@ -193,9 +218,13 @@ DrawPanel = Callable[[Axes, Mapping[str, SegmentationEvidence], int], None]
 
 
 def segmentation_panels(evidence: Mapping[str, SegmentationEvidence]) -> dict[str, dict[str, str]]:
-    """Return title -> class -> SVG; empty for a single class, which has full-size figures."""
-    classes = next(iter(evidence.values())).classes
-    if len(classes) == 1:
+    """Return title -> class -> SVG, curves over thresholds.
+
+    It is empty for a single class, which has full-size figures, and for exclusive classes.
+    """
+    first = next(iter(evidence.values()))
+    classes = first.classes
+    if len(classes) == 1 or first.exclusive:
         return {}
     draws: dict[str, DrawPanel] = {
         "Precision and recall of pixels, by class": draw_precision_recall,

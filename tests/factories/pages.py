@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from callbacks.threshold_search import SegmentationThresholdSearch
 from datamodules.loading.letterbox import ContentBox
 from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
@@ -15,6 +16,9 @@ from reporting.cases import data_url
 from reporting.page import write_page
 from reporting.report_data import ReportInput, build_report
 from reporting.task_view import TASK_VIEWS
+from tests.factories.exclusive_masks import batch_of, collect
+from tests.factories.exclusive_masks import make_module as make_exclusive_module
+from tests.factories.exclusive_masks import scene as exclusive_scene
 from tests.unit.evaluation.metrics.test_classification import drawn
 from tests.unit.evaluation.metrics.test_classification import evidence_of as labels_of
 from tests.unit.reporting.test_segmentation_report import many
@@ -84,6 +88,31 @@ def masks(
     )
 
 
+def exclusive_masks(folder: Path, images: int = 24) -> Page:
+    """Build the page of a segmentation of three exclusive classes, with ignored pixels."""
+    logits, truth, ignored = exclusive_scene(12, images=images, size=(32, 32), ignored=0.1)
+    module = make_exclusive_module()
+    module.update_predictions(logits, batch_of(truth, ignored), "val")
+    seen = collect(module)
+    search = SegmentationThresholdSearch()
+    search.search_rule(seen)
+    gray = (100 + 20 * logits[:, :1]).clamp(0, 255).byte()
+    batch = {"image": gray, "mask": truth, "ignored": ignored}
+    batch["content"] = [ContentBox(0, 0, 32, 32)] * images
+    kind = TASK_VIEWS["mask"]
+    cases = []
+    for case in kind.select_cases(seen, 3):
+        i = seen.ids.tolist().index(case.id)
+        cases.append(render_case(case, kind, batch, i, logits[i : i + 1], module.rule, side=32))
+    extras = {"search": search.found}
+    return Page(
+        _page(folder, seen, cases, module.rule.as_dict(), "test", extras),
+        seen,
+        logits.numpy(),
+        truth.numpy(),
+    )
+
+
 def labels(folder: Path, classes: int = 1, exclusive: bool = False) -> Page:
     """A classification of 60 images."""
     logits, truth = drawn(60, classes)
@@ -112,11 +141,17 @@ def _page(
     cases: list,
     rule: list,
     evaluated_split: str,
+    extras: dict[str, Any] | None = None,
 ) -> Path:
     folder.mkdir(parents=True)
     found = build_report(
         ReportInput(
-            EVIL, folder, {evaluated_split: seen}, rule, {}, evaluated_split=evaluated_split
+            EVIL,
+            folder,
+            {evaluated_split: seen},
+            rule,
+            extras or {},
+            evaluated_split=evaluated_split,
         ),
         DATA,
     )

@@ -418,7 +418,7 @@ def test_a_folder_of_unknown_scans_gets_boxes_and_masks(
 
 
 def test_a_step_on_data_alone_says_that_a_run_is_missing(cli, steps, tmp_path):
-    code, said = cli("experiment=pseudo_mask_bone_scan", "do=[validate]", f"paths.runs={tmp_path}")
+    code, said = cli("experiment=pseudo_mask_bone_scan", "do=[inspect]", f"paths.runs={tmp_path}")
     refused(
         code,
         said,

@@ -126,7 +126,11 @@ BAD_DATA = {
         "24.0 pixels outside",
         "correct",
     ),
-    "polygon of two points": (lambda r: polygon(r, [5, 5, 9, 9]), "fewer than 3 points", "correct"),
+    "polygon of five numbers": (
+        lambda r: polygon(r, [5, 5, 9, 9, 4]),
+        "x and y in turn",
+        "correct",
+    ),
     "polygon with NaN": (
         lambda r: polygon(r, [5, 5, float("nan"), 5, 5, 40]),
         "not a finite number",

@@ -31,7 +31,7 @@ from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
 from datamodules.manifest.validation import BLANK_REASON, CleaningReport
 from datamodules.preparation.export import export_dataset
-from datamodules.preparation.validate import validate_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom about odd files
@@ -182,7 +182,7 @@ def test_coco_exif(orientation, annotated, tmp_path):
         image, on_canvas = sample(data, n)
         assert np.array_equal(image > 150, on_canvas > 0) and on_canvas.sum() == mask.sum()
     assert data.cleaning[reason] == 4
-    assert validate_dataset(table(root, rows))["problems"] == {}
+    assert check_dataset(table(root, rows))["problems"] == {}
 
 
 def test_exif_of_a_tiff_and_of_a_mask(tmp_path):
@@ -309,7 +309,7 @@ def test_px_flat(flat, tmp_path):
     data = files(tmp_path / "data", images)
     data.prepare_data()
     assert data.cleaning.as_dict()[BLANK_REASON] == {"count": 1, "examples": ["2"]}
-    summary = validate_dataset(files(tmp_path / "data", images))
+    summary = check_dataset(files(tmp_path / "data", images))
     assert summary["cleaning"][BLANK_REASON] == {"count": 1, "examples": ["2"]}
     with pytest.raises(ManifestError, match="3 of 4 images show nearly one gray value"):
         files(tmp_path / "most", [tissue(1), flat, flat, flat], allow_leaks=True).prepare_data()

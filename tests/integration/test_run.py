@@ -366,5 +366,5 @@ def test_what_is_exported_or_cropped_trains_as_a_table(step, words, cli, thorax,
 
 def test_validate_reads_everything_and_changes_nothing(cli, thorax):
     before = folder_hash(thorax)
-    code, said = cli("experiment=curriculum_pnx", f"datamodule.root={thorax}", "do=[validate]")
+    code, said = cli("experiment=curriculum_pnx", f"datamodule.root={thorax}", "do=[inspect]")
     assert code == 0 and folder_hash(thorax) == before, said

@@ -76,7 +76,7 @@ const KEYS = {
   "-": () => enlarge(0.8),
   t: () => toggle("truth"),
   p: () => toggle("prediction"),
-  m: () => toggle("map"),
+  m: () => data.of.length && toggle("map"), // margins of exclusive classes are no probabilities
 };
 
 if (zoom) {

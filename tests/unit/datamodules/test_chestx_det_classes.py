@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from datamodules.augmentation import Affine, ElasticTransform, Pipeline
 from datamodules.chestx_det import FINDING_CLASSES, ChestXDetDataModule
 from datamodules.errors import ManifestError, UserError
-from datamodules.formats.mask_images import read_mask
 from datamodules.image_size import SampleKey
 from datamodules.phantoms.chest_findings import FINDING_KINDS
 from datamodules.phantoms.chestx_det import write
@@ -84,24 +82,6 @@ def test_thirteen_classes_are_thirteen_masks_augmented_together(thirteen, data):
                 assert (sample["mask"][one] == sample["mask"][other]).all()
     halved = train[SampleKey(row, 0, 0, 32)]
     assert halved["mask"].shape == (13, 32, 32)
-
-
-def test_a_masks_picture_cannot_hold_thirteen_classes(tmp_path):
-    Image.fromarray(np.full((4, 4), 0b101, np.uint8)).save(tmp_path / "mask.png")
-    assert read_mask(tmp_path / "mask.png", 8, "bit_planes").mask[0, 0].tolist() == [
-        1,
-        0,
-        1,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
-    with pytest.raises(
-        ManifestError, match=r"mask\.png .* 8 classes, and there are 13; write .* RLE"
-    ):
-        read_mask(tmp_path / "mask.png", 13, "bit_planes")
 
 
 def test_the_experiment_names_the_classes_as_the_files_do():

@@ -15,7 +15,7 @@ from datamodules.errors import ManifestError
 from datamodules.formats.rle import encode_rle
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
-from datamodules.preparation.validate import validate_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 from tests.unit.datamodules.formats.test_rle_checks import SHORT, SIZE
 
@@ -100,7 +100,7 @@ def test_it_is_refused_by_training_and_by_validation(name, suffix, root, tmp_pat
     said, out = rf"{root}/manifest\.{suffix}: the mask of 'i1'{what}", tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),
-        validate_dataset,
+        check_dataset,
         lambda data: export_dataset(data, out, None),
         lambda data: crop_dataset(data, out),
     ):

@@ -103,15 +103,22 @@ def test_a_slider_starts_at_the_rule_and_says_where_the_rule_is_more_than_a_thre
     ).plain
 
 
+def unpacked_planes(packed, height, width):
+    """Return the byte map and the truth that `encode_mask` packed."""
+    raw = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
+    pixels = height * width
+    bytes_ = np.cumsum(raw[:pixels].reshape(height, width), axis=1, dtype=np.uint8)
+    return bytes_, np.unpackbits(raw[pixels:])[:pixels].reshape(height, width)
+
+
 def test_maps_travel_without_loss_and_large_ones_shrink():
     logits, truth = scene(2, side=32)
     batch = {"mask": truth, "content": [ContentBox(4, 2, 24, 30)] * 2}
     found, size = encode_logit_maps(batch, 1, logits[1:], (0,))
-    raw = np.frombuffer(zlib.decompress(base64.b64decode(found[0])), np.uint8)
+    again, true = unpacked_planes(found[0], *size)
     assert size == (24, 30)
-    again = np.cumsum(raw[:720].reshape(24, 30), axis=1, dtype=np.uint8)
     assert (again == quantize_logits(logits[1, 0, 4:28, 2:32]).numpy()).all()
-    assert (np.unpackbits(raw[720:])[:720].reshape(24, 30) == truth[1, 0, 4:28, 2:32].numpy()).all()
+    assert (true == truth[1, 0, 4:28, 2:32].numpy()).all()
     large = {
         "mask": torch.ones(1, 1, 64, 32, dtype=torch.uint8),
         "content": [ContentBox(0, 0, 64, 32)],

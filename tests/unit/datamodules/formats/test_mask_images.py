@@ -16,7 +16,7 @@ from datamodules.formats.rle import decode_rle
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
-from datamodules.preparation.validate import validate_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 
 N, SIZE = 12, 64
@@ -81,6 +81,26 @@ def deep_color(path, mask):
     cv2.imwrite(str(path), np.dstack([mask.astype(np.uint16)] * 3))
 
 
+def half_opaque(path, mask):
+    alpha = mask * 255
+    alpha[0, :3] = 90
+    colors = np.dstack([mask * 200, mask * 0, mask * 0])
+    Image.fromarray(np.dstack([colors, alpha])).save(path)
+
+
+def on_transparent(path, mask):
+    white = 255 * (1 - mask)
+    Image.fromarray(np.dstack([np.full_like(mask, 255), white, white, mask * 255])).save(path)
+
+
+def array(path, mask):
+    np.save(path, mask.astype(bool))
+
+
+def negative(path, mask):
+    np.save(path, -mask.astype(np.int32))
+
+
 def black_on_white(path, mask):
     Image.fromarray((1 - mask) * np.uint8(255)).save(path)
 
@@ -143,16 +163,25 @@ READ = {
     "1 in color": color((1, 1, 1)),
     "1 in 16-bit color": deep_color,
     "opaque alpha": opaque,
+    "mask-red": color((255, 0, 0)),
+    "mask-blue": color((0, 0, 255)),
+    "mask-100": gray(100),
+    "mask-alpha": in_alpha,
+    "transparent palette": clear_palette,
+    "16 bits, 0 and 4000": deep(4000),
+    "color on transparent": on_transparent,
+    "mask-npy": array,
 }
+SUFFIX = {"mask-npy": "npy", "negative numbers": "npy"}
 
 
 @pytest.mark.parametrize("kind", READ)
 def test_the_lesion_is_where_it_is_drawn(kind, tmp_path):
-    data = table(write_table(tmp_path / "data", READ[kind]))
+    data = table(write_table(tmp_path / "data", READ[kind], SUFFIX.get(kind, "png")))
     data.prepare_data()
     assert data.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
     assert all(np.array_equal(data.cache.truth(n, 1)[..., 0], disc(n)) for n in range(N))
-    assert validate_dataset(data)["problems"] == {}
+    assert check_dataset(data)["problems"] == {}
 
 
 def test_mask_01_some(tmp_path):
@@ -173,40 +202,30 @@ def test_white_index_0_and_black_index_1_go_by_color(tmp_path):
 
 
 REFUSED = {
-    "mask-red": (
-        color((255, 0, 0)),
-        r"holds the colors \(0, 0, 0\), \(255, 0, 0\), which do not identify",
-    ),
-    "mask-blue": (
-        color((0, 0, 255)),
-        r"holds the colors \(0, 0, 0\), \(0, 0, 255\), which do not identify",
-    ),
-    "mask-100": (gray(100), "holds the values 0, 100, which do not identify"),
-    "mask-alpha": (in_alpha, "has an alpha channel with the values 0, 255"),
-    "palette without black": (
-        palette((255, 255, 255), (128, 0, 0)),
-        "of a palette, and none of them is black",
+    "two colors": (
+        color((255, 0, 0), (0, 0, 255)),
+        "the masks hold #0000ff in 12 files, #ff0000 in 12 files, such as 0.png, which do not",
     ),
     "palette of one color twice": (
         palette((0, 0, 0), (0, 0, 0)),
         "several palette entries have the same color",
     ),
-    "transparent palette": (clear_palette, "of a palette, some of them transparent"),
-    "16 bits, 0 and 4000": (deep(4000), "holds the values 0, 4000"),
+    "half opaque": (half_opaque, "has an alpha channel with the values 0, 90, 255"),
+    "negative numbers": (negative, "the masks hold -1 in 12 files, 0 in 12 files"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_does_not_say_where_the_lesion_is_is_refused(kind, tmp_path):
     write, said = REFUSED[kind]
-    data = table(write_table(tmp_path / "data", write))
+    data = table(write_table(tmp_path / "data", write, SUFFIX.get(kind, "png")))
     with pytest.raises(ManifestError, match=said) as refusal:
         data.prepare_data()
-    assert "masks/" in str(
+    assert "/masks" in str(
         refusal.value
     ) and "write the mask as a gray image of 0 (background) and 255 (lesion)" in str(refusal.value)
     with pytest.raises(ManifestError, match=said):
-        validate_dataset(table(tmp_path / "data"))
+        check_dataset(table(tmp_path / "data"))
 
 
 def test_many_values_are_counted_and_the_first_are_listed(tmp_path):
@@ -216,7 +235,8 @@ def test_many_values_are_counted_and_the_first_are_listed(tmp_path):
         ).save(path)
 
     with pytest.raises(
-        ManifestError, match=r"holds the values 0, 1, 2, 3, 4, 5, 6, 7 \.\.\. \(256 values\), which"
+        ManifestError,
+        match=r"0 in 12 files, 1 in 12 files, .*7 in 12 files \.\.\. \(256 values\), such as",
     ):
         table(write_table(tmp_path / "data", write)).prepare_data()
 
@@ -233,49 +253,92 @@ def label_map(kind):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16], ids=["mask-labels", "mask-labels-16"])
-def test_label_maps_are_never_read_as_bit_planes_without_being_told(kind, tmp_path):
+def test_label_maps_are_read_by_their_numbers_and_never_as_bits(kind, tmp_path):
     root = write_table(tmp_path / "data", label_map(kind))
+    data = table(root, classes=["a", "b", "c"])
+    data.prepare_data()
+    assert (data.cache.areas[:] == [36, 36, 64]).all()
+    assert data.table.exclusive
+    assert check_dataset(table(root, classes=["a", "b", "c"]))["problems"] == {}
+
+
+def test_numbers_that_do_not_fit_the_classes_are_refused_with_the_key(tmp_path):
+    root = write_table(tmp_path / "data", label_map(np.uint8))
     said = (
-        r"is one mask image for 3 classes, and no encoding is set; set"
-        r" datamodule\.mask_encoding=bit_planes"
+        r"0 in 12 files, 1 in 12 files, 2 in 12 files, 3 in 12 files, such as 0\.png, which do not"
+        r" identify the {}; say what each is with"
+        r" datamodule\.mask_values=\{{1: class_a, 2: class_b\}}"
     )
-    for check in (lambda data: data.prepare_data(), validate_dataset):
-        with pytest.raises(ManifestError, match=said):
-            check(table(root, classes=["a", "b", "c"]))
-    with pytest.raises(ManifestError, match="holds the values 0, 1, 2, 3, which do not identify"):
-        table(root).prepare_data()
-    two = table(root, classes=["a", "b"], mask_encoding="bit_planes")
+    for names, problem in (({}, "class lesion"), ({"classes": ["a", "b"]}, "2 classes a, b")):
+        for check in (lambda data: data.prepare_data(), check_dataset):
+            with pytest.raises(ManifestError, match=said.format(problem)):
+                check(table(root, **names))
+
+
+def test_mask_values_name_numbers_unions_background_and_unknown_pixels(tmp_path):
+    root = write_table(tmp_path / "data", label_map(np.uint8))
+    one = table(root, classes=["all"], mask_values={1: "all", 2: "background", 3: ["all"]})
+    one.prepare_data()
+    assert (one.cache.areas[:] == [36 + 64]).all() and not one.table.exclusive
+    two = table(root, classes=["a", "b"], mask_values={1: "a", 2: "b", 3: ["a", "b"]})
     two.prepare_data()
-    assert (two.cache.areas[:] == [36 + 64, 36 + 64]).all()
+    assert (two.cache.areas[:] == [36 + 64, 36 + 64]).all() and not two.table.exclusive
+    unknown = table(root, classes=["a", "b"], ignore_value=3)
+    unknown.prepare_data()
+    assert (unknown.cache.areas[:] == [36, 36]).all() and unknown.table.exclusive
+    with pytest.raises(
+        ManifestError, match=r"holds the value 3, which datamodule.mask_values does not name"
+    ):
+        table(root, classes=["a", "b"], mask_values={1: "a", 2: "b"}).prepare_data()
+    with pytest.raises(ManifestError, match="names a, and not b; name each class"):
+        table(root, classes=["a", "b"], mask_values={1: "a", 2: "a"}).prepare_data()
 
 
-def test_bits_above_the_classes_are_refused_and_a_manifest_may_say_what_its_pictures_are(tmp_path):
+def test_colors_are_classes_if_they_are_named(tmp_path):
     def write(path, mask):
-        Image.fromarray(mask * np.uint8(1) + disc(1) * np.uint8(4)).save(path)
+        colors = np.zeros((SIZE, SIZE, 3), np.uint8)
+        colors[5:11, 5:11], colors[40:48, 30:38] = (255, 0, 0), (0, 255, 0)
+        Image.fromarray(colors).save(path)
 
     root = write_table(tmp_path / "data", write)
-    with pytest.raises(
-        ManifestError,
-        match=r"holds the values 0, 1, 4.*, but the bits of 2 classes give values from 0 to 3",
-    ):
-        table(root, classes=["a", "b"], mask_encoding="bit_planes").prepare_data()
-    text = (root / "manifest.csv").read_text()
-    (root / "manifest.csv").write_text(
-        '# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "bit_planes"}\n' + text
-    )
+    with pytest.raises(ManifestError, match=r'datamodule.mask_values=\{"#00ff00": class_a'):
+        table(root).prepare_data()
+    data = table(root, classes=["a", "b"], mask_values={"#ff0000": "a", "#00FF00": "b"})
+    data.prepare_data()
+    assert (data.cache.areas[:] == [36, 64]).all()
+
+
+def test_palettes_that_number_their_colors_differently_go_by_color(tmp_path):
+    def numbered(first, second):
+        def write(path, mask):
+            labels = np.zeros((SIZE, SIZE), np.uint8)
+            labels[5:11, 5:11], labels[40:48, 30:38] = first, second
+            red_green = [(255, 0, 0), (0, 255, 0)] if first == 1 else [(0, 255, 0), (255, 0, 0)]
+            palette((0, 0, 0), *red_green)(path, labels)
+
+        return write
+
+    root = write_table(tmp_path / "data", numbered(1, 2), odd=numbered(2, 1))
+    with pytest.raises(ManifestError, match="#00ff00 in 12 files, #ff0000 in 12 files"):
+        table(root, classes=["a", "b"]).prepare_data()
+    data = table(root, classes=["a", "b"], mask_values={"#ff0000": "a", "#00ff00": "b"})
+    data.prepare_data()
+    assert (data.cache.areas[:] == [36, 64]).all()
+    with pytest.raises(ManifestError, match="number their colors differently"):
+        table(root, classes=["a", "b"], mask_values={1: "a", 2: "b"}).prepare_data()
+
+
+def test_several_masks_of_one_image_are_joined(tmp_path):
+    root = write_table(tmp_path / "data", gray(255))
+    rows = pd.read_csv(root / "manifest.csv")
+    for n in range(N):
+        Image.fromarray(disc(n)[::-1] * np.uint8(1)).save(root / f"masks/{n}_b.png")
+    rows["mask"] = [f'["masks/{n}.png", "masks/{n}_b.png"]' for n in range(N)]
+    rows.to_csv(root / "manifest.csv", index=False)
     data = table(root)
     data.prepare_data()
-    assert data.cache.areas[:].tolist() == [
-        [int(disc(n).sum()), 0, int(disc(1).sum())] for n in range(N)
-    ]
-    (root / "manifest.csv").write_text(
-        '# {"version": 1, "classes": ["a", "b", "c"], "mask_encoding": "labels"}\n' + text
-    )
-    with pytest.raises(
-        ManifestError,
-        match=r"manifest\.csv: mask_encoding=labels is unknown; write bit_planes, or null",
-    ):
-        table(root).prepare_data()
+    both = [int((disc(n) | disc(n)[::-1]).sum()) for n in range(N)]
+    assert data.cache.areas[:, 0].tolist() == both
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
@@ -295,9 +358,7 @@ def test_soft_edges_are_cut_and_counted_also_when_the_cache_is_reused(suffix, tm
             int((np.asarray(Image.open(root / f"masks/{n}.{suffix}")) > 127).sum())
             for n in range(N)
         ]
-    assert (
-        validate_dataset(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
-    )
+    assert check_dataset(table(root))["cleaning"]["mask with soft edges: cut at 127"]["count"] == N
 
 
 def test_a_label_beside_white_is_no_soft_edge(tmp_path):
@@ -310,7 +371,9 @@ def test_a_label_beside_white_is_no_soft_edge(tmp_path):
         return write
 
     for number, value in enumerate((1, 100, 128, 200)):
-        with pytest.raises(ManifestError, match=f"holds the values 0, {value}, 255"):
+        with pytest.raises(
+            ManifestError, match=f"0 in 12 files, {value} in 12 files, 255 in 12 files"
+        ):
             table(write_table(tmp_path / str(number) / "data", ring(value))).prepare_data()
 
 
@@ -332,7 +395,7 @@ def test_very_soft_masks_are_refused(tmp_path):
     def blurred(path, mask):
         Image.fromarray(mask * np.uint8(255)).filter(ImageFilter.GaussianBlur(3)).save(path)
 
-    with pytest.raises(ManifestError, match=r"\(.* values\), which do not identify the lesion"):
+    with pytest.raises(ManifestError, match=r"\(.* values\), such as .*, which do not"):
         table(write_table(tmp_path / "data", blurred)).prepare_data()
 
 
@@ -345,7 +408,7 @@ def test_mask_black_on_white(tmp_path):
     out = tmp_path / "out"
     for check in (
         lambda data: data.prepare_data(),
-        validate_dataset,
+        check_dataset,
         lambda data: export_dataset(data, out, None),
         lambda data: crop_dataset(data, out),
     ):
@@ -362,9 +425,9 @@ def test_mask_black_on_white(tmp_path):
     )
     assert inverted.cleaning["mask whose foreground and background were swapped"] == N
     assert (
-        validate_dataset(table(root, inverted_masks="invert"))["problems"]
+        check_dataset(table(root, inverted_masks="invert"))["problems"]
         == {}
-        == validate_dataset(table(root, inverted_masks="keep"))["problems"]
+        == check_dataset(table(root, inverted_masks="keep"))["problems"]
     )
 
 
@@ -431,9 +494,9 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     rows.assign(true_mask=rows["mask"].where(rows.index != 4, "masks/bad.png")).to_csv(
         root / "manifest.csv", index=False
     )
-    gray(100)(root / "masks" / "bad.png", disc(4))
-    for check in (lambda data: data.prepare_data(), validate_dataset):
-        with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100"):
+    gray(100)(root / "masks" / "bad.png", disc(4) + disc(2))
+    for check in (lambda data: data.prepare_data(), check_dataset):
+        with pytest.raises(ManifestError, match=r"masks/bad\.png holds the values 0, 100, 200"):
             check(table(root))
     cropped = rows.assign(cropped_mask=rows["mask"].where(rows["split"] == "train"))
     cropped.to_csv(root / "manifest.csv", index=False)
@@ -441,7 +504,7 @@ def test_true_masks_and_cropped_masks_are_read_alike(tmp_path):
     squares.prepare_data()
     assert (
         squares.cache.areas[:, 0].tolist() == [int(disc(n).sum()) for n in range(N)]
-        and validate_dataset(squares)["problems"] == {}
+        and check_dataset(squares)["problems"] == {}
     )
 
 
@@ -467,9 +530,12 @@ def test_labels_that_an_older_version_remembered_are_not_believed(tmp_path):
 
 
 def test_siim_masks_that_say_nothing_are_refused(tmp_path):
-    root = write_siim(tmp_path / "data", gray(100))
-    for check in (lambda data: data.prepare_data(), validate_dataset):
-        with pytest.raises(ManifestError, match=r"png_masks/.* holds the values 0, 100"):
+    def two_grays(path, mask):
+        Image.fromarray(mask * np.uint8(100) + disc(1) * np.uint8(50)).save(path)
+
+    root = write_siim(tmp_path / "data", two_grays)
+    for check in (lambda data: data.prepare_data(), check_dataset):
+        with pytest.raises(ManifestError, match=r"png_masks/.* holds the values 0, 50, 100"):
             check(siim(root))
 
 

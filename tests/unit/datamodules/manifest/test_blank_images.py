@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.errors import ManifestError
 from datamodules.folder import FolderDataModule
 from datamodules.formats.image_io import read_image
-from datamodules.preparation.validate import validate_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 
 N = 10
@@ -83,7 +83,7 @@ def test_some_are_counted_also_when_the_cache_is_reused(kind, make, channels, tm
         ]
     assert (
         make is folder
-        or validate_dataset(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
+        or check_dataset(table(root, channels=channels))["cleaning"][REASON]["count"] == 5
     )
 
 
@@ -99,7 +99,7 @@ def test_most_are_refused(make, tmp_path):
             make(root).prepare_data()
     if make is table:
         with pytest.raises(ManifestError, match=said):
-            validate_dataset(table(root))
+            check_dataset(table(root))
 
 
 @pytest.mark.parametrize("make", [table, folder])
@@ -147,7 +147,7 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     )
     for check in (
         lambda: table(root).prepare_data(),
-        lambda: validate_dataset(table(root)),
+        lambda: check_dataset(table(root)),
     ):
         with pytest.raises(ManifestError, match=said):
             check()

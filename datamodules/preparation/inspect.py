@@ -1,20 +1,17 @@
-"""do=[validate]: check every file of a manifest, count all problems and print a summary."""
+"""Check every file of a manifest, count all problems and print them; for do=[inspect]."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from datamodules.data_root import check_root
 from datamodules.errors import ContentError, ManifestError
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
 REFUSED_CONTENT = "content that training refuses"
 
 
-def validate_dataset(data: "ManifestDataModule") -> dict[str, Any]:
+def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     """Read every image and mask of the manifest; decoded images are not kept.
 
     Args:
@@ -200,7 +197,7 @@ def _check_row(manifest: Manifest, row: int, channels: int) -> _RowResult:
         wrong += _check_crop(manifest, entry, pixels)
     if (
         isinstance(entry.get("true_mask"), str)
-        and (true := _read_file(entry["true_mask"], "true mask", wrong, manifest.read_mask))
+        and (true := _read_file(entry["true_mask"], "true mask", wrong, manifest.read_true_mask))
         is not None
     ):
         found.true_share, found.soft = float(true[0].mean()), found.soft or true[1]
@@ -229,14 +226,9 @@ def _check_mask(
 ) -> np.ndarray | None:
     """Return a row's mask as in training, or None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read_file(
-            entry["mask"],
-            "mask",
-            found.problems,
-            partial(manifest.read_mask, classes=len(manifest.classes)),
-        )
-        mask, found.soft = (None, False) if read is None else read
-        return mask
+        read = _read_file(entry["mask"], "mask", found.problems, manifest.read_mask)
+        found.soft = read is not None and read.soft
+        return None if read is None else read.mask
     try:
         rles = manifest.rles(row)
         size = next((rle["size"] for rle in rles if rle), None)
@@ -253,9 +245,7 @@ def _check_crop(
 ) -> Iterator[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
     square, file = entry.get("square", entry.get("crop")), entry["cropped_mask"]
-    read = _read_file(
-        file, "cropped mask", wrong, partial(manifest.read_mask, classes=len(manifest.classes))
-    )
+    read = _read_file(file, "cropped mask", wrong, manifest.read_mask)
     yield from wrong
     if read is not None and pixels is not None:
         size = (square[2], square[2]) if isinstance(square, list | tuple) else pixels.shape[:2]
@@ -308,26 +298,9 @@ def _summarize(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
 
 
 def _print_summary(root: Path, summary: dict[str, Any]) -> None:
-    table, console = Table(box=SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0)), Console()
-    table.add_row("images", str(summary["rows"]))
-    table.add_row(
-        "patients", "unknown" if summary["patients"] is None else str(summary["patients"])
-    )
-    for name in ("splits", "strata"):
-        table.add_row(
-            name, ", ".join(f"{key} {count}" for key, count in summary[name].items()) or "none yet"
-        )
-    known = summary["cls_prob"]
-    table.add_row(
-        "cls_prob",
-        (
-            f"for {known['known']} images, {known['lowest']:.3f} to {known['highest']:.3f}"
-            if known["known"]
-            else "none"
-        ),
-    )
+    """Print what was repaired or left out, and the problems."""
+    console = Console()
     console.print(escape(str(root)), soft_wrap=True)
-    console.print(table)
     for kind, style in (("cleaning", None), ("problems", "red")):
         for what, cases in summary[kind].items():
             examples = (

@@ -1,0 +1,172 @@
+"""Layout of CVAT for images: annotations.xml beside the images.
+
+Format: https://docs.cvat.ai/docs/manual/advanced/xml_format/
+"""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.layout import (
+    SPLIT_WORDS,
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    folder_of,
+    list_files,
+    split_of,
+    suffix,
+)
+from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.rle import Rle, encode_rle
+
+NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
+
+
+class CvatLayout(Layout):
+    """CVAT for images 1.1: `annotations.xml` with polygons, masks, ellipses and boxes."""
+
+    name = "cvat"
+    task = "masks"
+    looks_for = "annotations.xml with <annotations> and <image> (CVAT for images)"
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize XML files whose root is <annotations>."""
+        files = _cvat_files(tree)
+        return list_files(files) if files else None
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read all images of all files."""
+        records, counted, order, used = [], [], [], set()
+        seen: dict[str, str] = {}
+        for file in _cvat_files(tree):
+            root = _parse(tree.path(file))
+            order += [label.text or "" for label in root.iterfind("meta//labels/label/name")]
+            for entry in root.iterfind("image"):
+                record, notes = _read_image(tree, file, entry)
+                if record.image in seen:
+                    raise ManifestError(
+                        f"{tree.root}: {seen[record.image]} and {file} both list {record.image};"
+                        " keep one of the files"
+                    )
+                seen[record.image] = file
+                counted += [(note, record.image) for note in notes]
+                used |= {outline.name for outline in record.outlines}
+                records.append(record)
+        counted += [
+            ("image that no annotation file lists: left out", image)
+            for image in tree.images
+            if image not in seen
+        ]
+        classes = [name for name in dict.fromkeys([*order, *sorted(used)]) if name in used]
+        return LayoutContent(records, classes, counted=counted)
+
+
+def _cvat_files(tree: FolderTree) -> list[str]:
+    found = []
+    for file in tree.with_suffix(".xml"):
+        with tree.path(file).open("rb") as content:
+            if b"<annotations>" in content.read(400):
+                found.append(file)
+    return found
+
+
+def _parse(path: Path) -> Element:
+    try:
+        return parse(path).getroot()  # type: ignore[return-value]
+    except DefusedXmlException as error:
+        raise ManifestError(
+            f"{path} declares an entity ({type(error).__name__}), which no annotation needs;"
+            " export it again"
+        ) from error
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        raise ManifestError(f"{path} is not XML that can be read ({error})") from error
+
+
+def _read_image(tree: FolderTree, file: str, entry: Element) -> tuple[ImageRecord, list[str]]:
+    name = entry.get("name", "")
+    image = tree.locate(name, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES)
+    if image is None:
+        raise ManifestError(
+            f"{tree.path(file)} names the image '{name}', which does not exist below {tree.root};"
+            " restore it, or remove it from the file"
+        )
+    where = f"{tree.path(file)}: image '{name}'"
+    height, width = (int(_number(entry.get(side), side, where)) for side in ("height", "width"))
+    subset = (entry.get("subset") or "").lower()
+    split = next((split for split, names in SPLIT_WORDS.items() if subset in names), None)
+    record = ImageRecord(image, split or split_of(image), size=(height, width))
+    notes = []
+    for number, shape in enumerate(entry, start=1):
+        if shape.tag in NO_AREA:
+            notes.append(f"{shape.tag} without an area: left out")
+            continue
+        place = f"{where}, shape {number}"
+        rle, repairs = _read_shape(shape, height, width, place)
+        notes += repairs
+        if rle is not None:
+            record.outlines.append(Outline(shape.get("label", ""), place, rle, shape.tag == "box"))
+    record.annotated = bool(len(entry))
+    return record, notes
+
+
+def _read_shape(
+    shape: Element, height: int, width: int, where: str
+) -> tuple[Rle | None, list[str]]:
+    """Return one shape as a mask, None if it has no area, and what was repaired."""
+    if shape.tag == "mask":
+        return _decode_mask(shape, height, width, where), []
+    if shape.tag == "polygon":
+        points = [
+            _number(value, "points", where)
+            for point in shape.get("points", "").split(";")
+            for value in point.split(",")
+        ]
+    elif shape.tag == "box":
+        corners = [_number(shape.get(k), k, where) for k in ("xtl", "ytl", "xbr", "ybr")]
+        points = box_polygon(*corners)
+    elif shape.tag == "ellipse":
+        x, y, rx, ry = (_number(shape.get(k), k, where) for k in ("cx", "cy", "rx", "ry"))
+        points = ellipse_polygon(x, y, rx, ry, _number(shape.get("rotation", "0"), "turn", where))
+    else:
+        raise ManifestError(f"{where} is a <{shape.tag}>, which is unknown; draw it as a polygon")
+    if shape.tag == "box" and float(shape.get("rotation", "0")):
+        raise ManifestError(f"{where} is a turned box; draw it as a polygon")
+    return fill_polygons([points], height, width, where)
+
+
+def _decode_mask(shape: Element, height: int, width: int, where: str) -> Rle | None:
+    """Return a mask of run lengths by rows within its box, the first run outside."""
+    left, top, w, h = (
+        int(_number(shape.get(k), k, where)) for k in ("left", "top", "width", "height")
+    )
+    try:
+        runs = [int(run) for run in shape.get("rle", "").split(",")]
+    except ValueError as error:
+        raise ManifestError(f"{where} has run lengths that are no numbers ({error})") from error
+    if min(runs) < 0 or sum(runs) != w * h or min(left, top) < 0:
+        raise ManifestError(
+            f"{where} has runs that add up to {sum(runs)} pixels, and its box {w} x {h} has"
+            f" {w * h}; export it again"
+        )
+    if left + w > width or top + h > height:
+        raise ManifestError(f"{where} has a mask that extends beyond its image; export it again")
+    values = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(h, w)
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[top : top + h, left : left + w, 0] = values
+    return encode_rle(mask)[0]
+
+
+def _number(text: str | None, what: str, where: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError as error:
+        raise ManifestError(f"{where} has {what}={text}; write a number there") from error

@@ -1,0 +1,242 @@
+"""Layout of Label Studio: a JSON export of tasks, and the images.
+
+Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+import numpy as np
+
+from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    folder_of,
+    list_files,
+    split_of,
+    suffix,
+)
+from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.rle import Rle, encode_rle
+
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's own prefix of uploaded files
+LABEL_KEYS = {
+    "polygonlabels": "polygonlabels",
+    "brushlabels": "brushlabels",
+    "rectanglelabels": "rectanglelabels",
+    "ellipselabels": "ellipselabels",
+}
+
+
+class LabelStudioLayout(Layout):
+    """Label Studio JSON with polygons, brush strokes, ellipses and boxes, in percent."""
+
+    name = "label_studio"
+    task = "masks"
+    looks_for = "a JSON list of tasks with data and annotations (Label Studio)"
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize JSON files with a list of tasks."""
+        files = [file for file in _task_files(tree) if _has_type(tree.path(file), LABEL_KEYS)]
+        return list_files(files) if files else None
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read the tasks; an image needs exactly one annotation that was not cancelled."""
+        records, counted, names = [], [], []
+        for file in _task_files(tree):
+            for task in json.loads(tree.path(file).read_text(encoding="utf-8-sig")):
+                record, notes = _read_task(tree, file, task)
+                counted += [(note, record.image) for note in notes]
+                names += [outline.name for outline in record.outlines]
+                records.append(record)
+        _check_once(tree, records)
+        return LayoutContent(records, sorted(set(names)), counted=counted)
+
+
+def _task_files(tree: FolderTree) -> list[str]:
+    return [file for file in tree.with_suffix(".json") if _is_task_list(tree.path(file))]
+
+
+def _is_task_list(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, UnicodeDecodeError, OSError):
+        return False
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(task, dict) and "data" in task for task in content)
+    )
+
+
+def _has_type(path: Path, types: Sequence[str] | dict[str, str]) -> bool:
+    text = path.read_text(encoding="utf-8-sig")
+    return any(f'"{kind}"' in text for kind in types)
+
+
+def _check_once(tree: FolderTree, records: Sequence[ImageRecord]) -> None:
+    images = [record.image for record in records]
+    twice = next((image for image in images if images.count(image) > 1), None)
+    if twice is not None:
+        raise ManifestError(
+            f"{tree.root}: {twice} occurs in several tasks of the export; export each image once"
+        )
+
+
+def _read_task(tree: FolderTree, file: str, task: dict[str, Any]) -> tuple[ImageRecord, list[str]]:
+    where = f"{tree.path(file)}: task {task.get('id')}"
+    image = _find_image(tree, file, task, where)
+    done = [
+        each
+        for each in task.get("annotations") or []
+        if isinstance(each, dict) and not each.get("was_cancelled")
+    ]
+    if len(done) > 1:
+        raise ManifestError(
+            f"{where} has {len(done)} annotations of '{image}'; export one of each image (the"
+            " ground truth, or the last one)"
+        )
+    record = ImageRecord(image, split_of(image), annotated=bool(done))
+    notes = []
+    for result in done[0].get("result") or [] if done else ():
+        kind = result.get("type")
+        if kind not in LABEL_KEYS:
+            notes.append(f"{kind} without an outline: left out")
+            continue
+        place = f"{where}, result {result.get('id')}"
+        size = _size(result, place)
+        if record.size not in (None, size):
+            raise ManifestError(f"{place} states another size than the results before it")
+        record.size = size
+        rle, repairs = _read_result(result, kind, size, place)
+        notes += repairs
+        labels = result["value"].get(LABEL_KEYS[kind]) or []
+        if len(labels) != 1:
+            raise ManifestError(f"{place} has {len(labels)} labels; give each outline one")
+        if rle is not None:
+            box_only = kind == "rectanglelabels"
+            record.outlines.append(Outline(str(labels[0]), place, rle, box_only))
+    return record, notes
+
+
+def _find_image(tree: FolderTree, file: str, task: dict[str, Any], where: str) -> str:
+    """Return the image that a task's URL or path names."""
+    written = [str(value) for value in task["data"].values() if isinstance(value, str)]
+    for text in written:
+        query = parse_qs(urlparse(text).query).get("d")
+        name = unquote(query[0] if query else urlparse(text).path or text)
+        bare = name.rpartition("/")[2]
+        for candidate in (name, bare, UPLOAD_PREFIX.sub("", bare)):
+            found = tree.locate(
+                candidate, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES
+            )
+            if found is not None:
+                return found
+    raise ManifestError(
+        f"{where} names the image {list_files(written)}, which does not exist below {tree.root};"
+        " put the images there under their names"
+    )
+
+
+def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
+    height, width = result.get("original_height"), result.get("original_width")
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise ManifestError(f"{where} has no original_height and original_width; export it again")
+    if result.get("image_rotation"):
+        raise ManifestError(
+            f"{where} was drawn on an image turned by {result['image_rotation']} degrees; turn the"
+            " image itself and annotate it again"
+        )
+    return height, width
+
+
+def _read_result(
+    result: dict[str, Any], kind: str, size: tuple[int, int], where: str
+) -> tuple[Rle | None, list[str]]:
+    """Return one result as a mask, None if it has no area, and what was repaired."""
+    value: Any = result.get("value")
+    height, width = size
+    try:
+        if kind == "brushlabels":
+            mask = decode_brush(value["rle"], height, width)
+            return encode_rle(mask[..., None])[0], []
+        if kind == "polygonlabels":
+            percent = [number for point in value["points"] for number in point]
+        elif kind == "rectanglelabels":
+            x, y, w, h = (float(value[key]) for key in ("x", "y", "width", "height"))
+            percent = box_polygon(x, y, x + w, y + h)
+        else:
+            x, y, w, h = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
+            polygon = ellipse_polygon(
+                x * width / 100,
+                y * height / 100,
+                w * width / 100,
+                h * height / 100,
+                float(value.get("rotation") or 0),
+            )
+            return fill_polygons([polygon], height, width, where)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ManifestError(f"{where} cannot be read ({error}); export it again") from error
+    if kind == "rectanglelabels" and value.get("rotation"):
+        raise ManifestError(f"{where} is a turned box; draw it as a polygon")
+    points = np.asarray(percent, np.float64).reshape(-1, 2) * [width / 100, height / 100]
+    return fill_polygons([points.ravel().tolist()], height, width, where)
+
+
+def decode_brush(rle: Sequence[int], height: int, width: int) -> np.ndarray:
+    """Decode Label Studio's brush format: packed run lengths of RGBA bytes, alpha is the mask.
+
+    The format is that of https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack, as
+    label-studio-converter reads it.
+
+    Args:
+        rle: Bytes of the packed data.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+
+    Returns:
+        uint8 0/1 `height x width`.
+
+    Raises:
+        ValueError: The data does not fill the image.
+    """
+    bits = np.unpackbits(np.asarray(rle, np.uint8))
+    position = 0
+
+    def take(count: int) -> int:
+        nonlocal position
+        if position + count > len(bits):
+            raise ValueError("the brush data is cut off")
+        value = int("".join(map(str, bits[position : position + count])), 2)
+        position += count
+        return value
+
+    values, word_size = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    if values != 4 * height * width:
+        raise ValueError(
+            f"the brush data has {values} values, and an image of {height} x {width} pixels has"
+            f" {4 * height * width}"
+        )
+    out = np.zeros(values, np.int64)
+    filled = 0
+    while filled < values:
+        repeats = take(1)
+        run = take(sizes[take(2)]) + 1
+        run = min(run, values - filled)
+        if repeats:
+            out[filled : filled + run] = take(word_size)
+        else:
+            out[filled : filled + run] = [take(word_size) for _ in range(run)]
+        filled += run
+    return (out.reshape(height, width, 4)[..., 3] > 0).astype(np.uint8)

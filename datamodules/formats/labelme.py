@@ -1,0 +1,173 @@
+"""Layout of LabelMe: one JSON beside each image.
+
+Format: https://github.com/wkentaro/labelme
+"""
+
+import base64
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    folder_of,
+    split_of,
+    stem,
+    suffix,
+)
+from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.rle import Rle, encode_rle
+
+NO_AREA = ("point", "points", "line", "linestrip")
+
+
+class LabelMeLayout(Layout):
+    """LabelMe: `a.jpg` with `a.json` that holds its shapes."""
+
+    name = "labelme"
+    task = "masks"
+    looks_for = "a JSON with 'shapes' and 'imagePath' beside each image (LabelMe)"
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize JSON files with shapes and an image's name."""
+        files = _labelme_files(tree)
+        first = next(iter(files), None)
+        return None if first is None else f"{len(files)} JSON files with shapes, such as {first}"
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read the shapes of each file."""
+        records, counted, names = [], [], []
+        seen: dict[str, str] = {}
+        for file, content in _labelme_files(tree).items():
+            image = _find_image(tree, file, content)
+            if image in seen:
+                raise ManifestError(
+                    f"{tree.root}: {seen[image]} and {file} both annotate {image}; keep one"
+                )
+            seen[image] = file
+            record = ImageRecord(image, split_of(image))
+            height, width = content.get("imageHeight"), content.get("imageWidth")
+            if isinstance(height, int) and isinstance(width, int):
+                record.size = height, width
+            size = record.size or read_image_size(tree.path(image))
+            for number, shape in enumerate(content["shapes"], start=1):
+                where = f"{tree.path(file)}: shape {number}"
+                outline, notes = _read_shape(shape, size, where)
+                counted += [(note, image) for note in notes]
+                if outline is not None:
+                    record.outlines.append(outline)
+                    names.append(outline.name)
+            records.append(record)
+        records += [
+            ImageRecord(image, split_of(image), annotated=False)
+            for image in tree.images
+            if image not in seen
+        ]
+        return LayoutContent(records, sorted(set(names)), counted=counted)
+
+
+def _labelme_files(tree: FolderTree) -> dict[str, dict[str, Any]]:
+    found = {}
+    for file in tree.with_suffix(".json"):
+        try:
+            content = json.loads(tree.path(file).read_text(encoding="utf-8-sig"))
+        except (ValueError, UnicodeDecodeError, OSError):
+            continue
+        if isinstance(content, dict) and isinstance(content.get("shapes"), list):
+            found[file] = content
+    return found
+
+
+def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:
+    """Return the image of an annotation: the one it names, or the one of its own name."""
+    base = folder_of(file)
+    image = tree.locate(str(content.get("imagePath") or ""), base, _is_image)
+    if image is None:
+        beside = [f for f in tree.images if folder_of(f) == base and stem(f) == stem(file)]
+        image = beside[0] if len(beside) == 1 else None
+    if image is None:
+        raise ManifestError(
+            f"{tree.path(file)} names the image '{content.get('imagePath')}', which does not exist"
+            f" below {tree.root}; restore it, or remove the annotation"
+        )
+    return image
+
+
+def _is_image(file: str) -> bool:
+    return suffix(file) in IMAGE_SUFFIXES
+
+
+def _read_shape(shape: Any, size: tuple[int, int], where: str) -> tuple[Outline | None, list[str]]:
+    """Return one shape as an outline, None if it has no area, and what was repaired."""
+    height, width = size
+    name = str(shape.get("label") or "") if isinstance(shape, dict) else ""
+    if not name:
+        raise ManifestError(f"{where} has no label; name it, or remove it")
+    kind = shape.get("shape_type") or "polygon"
+    if kind in NO_AREA:
+        return None, [f"{kind} without an area: left out"]
+    points = _points(shape.get("points"), where)
+    if kind == "mask":
+        return Outline(name, where, _decode_mask(shape, points, size, where)), []
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = _two(points, where)
+        polygon = box_polygon(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+    elif kind == "circle":
+        (x, y), edge = _two(points, where)
+        radius = math.dist((x, y), edge)
+        polygon = ellipse_polygon(x, y, radius, radius)
+    elif kind == "polygon":
+        polygon = [value for point in points for value in point]
+    else:
+        raise ManifestError(f"{where} has the unknown type {kind}; draw it as a polygon")
+    rle, notes = fill_polygons([polygon], height, width, where)
+    return (None if rle is None else Outline(name, where, rle, kind == "rectangle")), notes
+
+
+def _points(points: Any, where: str) -> list[list[float]]:
+    usable = isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 for point in points
+    )
+    if not usable:
+        raise ManifestError(f"{where} has no list of points [x, y]; draw it again")
+    return points
+
+
+def _two(points: list[list[float]], where: str) -> list[list[float]]:
+    if len(points) != 2:
+        raise ManifestError(f"{where} has {len(points)} points, and needs two; draw it again")
+    return points
+
+
+def _decode_mask(
+    shape: dict[str, Any], points: list[list[float]], size: tuple[int, int], where: str
+) -> Rle:
+    """Return a mask that LabelMe stores as a PNG within its bounding box."""
+    try:
+        data = base64.b64decode(str(shape.get("mask")), validate=True)
+        part = np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 0
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"{where} has a mask that cannot be decoded ({error})") from error
+    left, top = (round(value) for value in _two(points, where)[0])
+    mask = np.zeros((*size, 1), np.uint8)
+    place = mask[max(0, top) : top + part.shape[0], max(0, left) : left + part.shape[1], 0]
+    if place.shape != part.shape:
+        raise ManifestError(f"{where} has a mask that extends beyond its image; draw it again")
+    place[:] = part
+    return encode_rle(mask)[0] or _empty(size)
+
+
+def _empty(size: tuple[int, int]) -> Rle:
+    return encode_rle(np.zeros((*size, 1), np.uint8))[0]  # type: ignore[return-value]

@@ -1,0 +1,341 @@
+"""Base of the layouts: how a folder holds images with masks, outlines or labels.
+
+A layout looks at the files of a folder (`FolderTree`), says whether it recognizes them and why, and
+reads them into one `ImageRecord` per image. `datamodules/formats/registry.py` lists all layouts.
+"""
+
+import os
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES, is_junk
+from datamodules.formats.rle import Rle
+
+Task = Literal["masks", "labels"]
+SPLIT_WORDS = {
+    "train": {"train", "training", "tr", "trn"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing", "ts", "tst"},
+}
+IMAGE_WORDS = {
+    *("image", "images", "img", "imgs", "scan", "scans", "photo", "photos", "picture", "pictures"),
+    *("input", "inputs", "frame", "frames", "slice", "slices", "cxr"),
+}
+MASK_WORDS = {
+    *("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth"),
+    "ground",
+    *("truth", "seg", "segs", "segmentation", "segmentations", "target", "targets"),
+}
+FORMAT_WORDS = {"png", "jpg", "jpeg", "jpegs", "tif", "tiff", "dicom", "dcm", "nii", "nifti"}
+# folders that name a split have no other words: `train_images`, not `patient_train_7`
+SPLIT_NAMES = (
+    set().union(*SPLIT_WORDS.values()) | IMAGE_WORDS | MASK_WORDS | FORMAT_WORDS | {"instances"}
+)
+MAX_LISTED = 5  # file names that a message lists
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One annotated object of an image: a polygon, a box, or an RLE.
+
+    Attributes:
+        name: Name of its class.
+        where: File and annotation, for messages.
+        rle: Mask of the object at the image's own size, compressed RLE.
+        box_only: True if the file has only its bounding box, which `rle` fills.
+    """
+
+    name: str
+    where: str
+    rle: Rle
+    box_only: bool = False
+
+
+@dataclass
+class ImageRecord:
+    """One image of a folder, with what is known about it.
+
+    Attributes:
+        image: Path relative to the root, in POSIX form.
+        split: `train`, `val` or `test`; None if the folder does not say.
+        group: Name shared by images of one patient or volume; None if unknown.
+        outlines: Annotated objects.
+        masks: Mask images, relative to the root; they are joined.
+        channels: Further files of the same size that are the other channels of the image.
+        label: Name of the image's class, or the list of its findings.
+        size: Height and width in pixels as the annotation states them; None if it does not.
+        annotated: False if nothing says whether the image shows a class.
+    """
+
+    image: str
+    split: str | None = None
+    group: str | None = None
+    outlines: list[Outline] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
+    label: str | list[str] | None = None
+    size: tuple[int, int] | None = None
+    annotated: bool = True
+
+
+@dataclass
+class LayoutContent:
+    """What a layout read.
+
+    Attributes:
+        records: One per image.
+        classes: Names of the classes in order; empty if the values of mask images decide.
+        mask_values: Class of each mask value, if a file of the data set says so.
+        ignore_value: Value of unknown pixels, if the layout defines one.
+        group_is: "patient" if groups are patients or volumes.
+        counted: Pairs of a reason and a file, for the report: what was repaired or left out.
+    """
+
+    records: list[ImageRecord]
+    classes: Sequence[str] = ()
+    mask_values: Mapping[Any, Any] | None = None
+    ignore_value: Any = None
+    group_is: str = "image"
+    counted: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """What the user says about a folder; see the arguments of `OwnDataModule`."""
+
+    classes: tuple[str, ...] = ()
+    boxes: Literal["refuse", "fill"] = "refuse"
+    normalized: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    table: str | None = None
+    sheet: str | None = None
+
+
+class Layout(ABC):
+    """A way to lay out images and their annotations in a folder.
+
+    Attributes:
+        name: Value of `datamodule.layout`.
+        task: What it gives: `masks` or `labels`.
+        looks_for: What the folder must hold, for the message if no layout matches.
+        specializes: Names of more general layouts that match too, and are then not meant.
+    """
+
+    name: ClassVar[str]
+    task: ClassVar[Task]
+    looks_for: ClassVar[str]
+    specializes: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def match(self, tree: "FolderTree", options: LayoutOptions) -> str | None:
+        """Return what was recognized, such as `images/ and masks/ hold 12 pairs`; None if not."""
+
+    @abstractmethod
+    def read(self, tree: "FolderTree", options: LayoutOptions) -> LayoutContent:
+        """Read the folder.
+
+        Raises:
+            ManifestError: A file cannot be used; the message names it.
+        """
+
+
+class FolderTree:
+    """All files below a folder, in order, without the junk of operating systems.
+
+    Args:
+        root: The folder; nothing is written there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files: list[str] = []
+        for folder, names, files in os.walk(root):
+            names[:] = sorted(name for name in names if not is_junk(Path(name)))
+            place = PurePosixPath(Path(folder).relative_to(root).as_posix())
+            self.files += [(place / name).as_posix() for name in files if not is_junk(Path(name))]
+        self.files.sort()
+        self._by_key: dict[str, list[str]] = defaultdict(list)
+        for file in self.files:
+            self._by_key[_key(PurePosixPath(file).name)].append(file)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Files with the suffix of an image."""
+        return [file for file in self.files if suffix(file) in IMAGE_SUFFIXES]
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """Return the files with one of some suffixes, such as `.json`."""
+        return [file for file in self.files if suffix(file) in suffixes]
+
+    def path(self, file: str) -> Path:
+        """Return the path of a file of this tree."""
+        return self.root / file
+
+    def locate(self, name: str, base: str = "", accept: Callable[[str], bool] = bool) -> str | None:
+        """Find the file that an annotation names.
+
+        Slashes of any kind, `..`, absolute paths of another machine and Unicode forms do not
+        matter: the file below the root is taken whose path ends like the name, if there is one.
+
+        Args:
+            name: Path or name as the annotation writes it.
+            base: Folder of the annotation, relative to the root.
+            accept: Which files count.
+
+        Returns:
+            None if no file has this name.
+
+        Raises:
+            ManifestError: Several files end like the name equally well.
+        """
+        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        found = [file for file in self._by_key.get(_key(parts[-1]), ()) if accept(file)]
+        exact = _key("/".join([*PurePosixPath(base).parts, *parts]))
+        for file in found:
+            if _key(file) == exact:
+                return file
+        if len(found) > 1:
+            depth = [_shared_end(PurePosixPath(file).parts, parts) for file in found]
+            found = [file for file, n in zip(found, depth, strict=True) if n == max(depth)]
+            inside = [file for file in found if base and file.startswith(f"{base}/")]
+            found = inside or found
+        if len(found) > 1:
+            raise ManifestError(
+                f"{self.root}: '{name}' may be {' or '.join(found[:3])}; write its folder too"
+            )
+        return found[0] if found else None
+
+    def locate_image_stem(self, name: str, base: str = "") -> str | None:
+        """Find the image of a name without suffix, or of another suffix; numbers may lack zeros.
+
+        Raises:
+            ManifestError: Several images have the name.
+        """
+        parts = [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        for wanted in (parts[-1], re.sub(r"\.[A-Za-z]{2,4}$", "", parts[-1])):
+            found = self._images_by_stem.get(_key(wanted)) or []
+            if not found and wanted.isdecimal():
+                found = self._images_by_number.get(int(wanted), [])
+            inside = [file for file in found if base and file.startswith(f"{base}/")]
+            if len(inside or found) > 1:
+                listed = " or ".join((inside or found)[:3])
+                raise ManifestError(f"{self.root}: '{name}' may be {listed}; write its folder too")
+            if found:
+                return (inside or found)[0]
+        return None
+
+    @cached_property
+    def _images_by_stem(self) -> dict[str, list[str]]:
+        index: dict[str, list[str]] = defaultdict(list)
+        for file in self.images:
+            index[stem(file)].append(file)
+        return index
+
+    @cached_property
+    def _images_by_number(self) -> dict[int, list[str]]:
+        index: dict[int, list[str]] = defaultdict(list)
+        for file in self.images:
+            if stem(file).isdecimal():
+                index[int(stem(file))].append(file)
+        return index
+
+
+def suffix(file: str) -> str:
+    """Return the lower-case suffix of a file, such as `.png`, or `.nii.gz`."""
+    lower = file.lower()
+    return ".nii.gz" if lower.endswith(".nii.gz") else PurePosixPath(lower).suffix
+
+
+def stem(file: str) -> str:
+    """Return the name of a file without its suffix, in Unicode's composed form."""
+    name = PurePosixPath(file).name
+    return unicodedata.normalize("NFC", name[: len(name) - len(suffix(file))])
+
+
+def folder_of(file: str) -> str:
+    """Return the folder of a file relative to the root, empty for the root itself."""
+    parent = PurePosixPath(file).parent.as_posix()
+    return "" if parent == "." else parent
+
+
+def words(name: str) -> set[str]:
+    """Return the lower-case words of a folder's name: `imagesTr` has `images` and `tr`."""
+    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
+    return {word.lower() for word in found}
+
+
+def says_only(name: str, vocabulary: set[str]) -> bool:
+    """Return True if all words of a folder's name are in a vocabulary, numbers left aside."""
+    found = {word for word in words(name) if not word.isdecimal()}
+    return bool(found) and found <= vocabulary
+
+
+def split_of(file: str) -> str | None:
+    """Return the split that the folders of a file name; None if none or several do."""
+    found = {
+        split
+        for folder in PurePosixPath(file).parts[:-1]
+        for split, names in SPLIT_WORDS.items()
+        if words(folder) & names and says_only(folder, SPLIT_NAMES)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def without_splits(folder: str) -> tuple[str, ...]:
+    """Return the parts of a folder's path that name neither a split, nor images, nor masks."""
+    known = set().union(*SPLIT_WORDS.values()) | IMAGE_WORDS | MASK_WORDS | FORMAT_WORDS
+    return tuple(part for part in PurePosixPath(folder).parts if not says_only(part, known))
+
+
+def complete_splits(records: Sequence[ImageRecord]) -> str | None:
+    """Make the splits of the folders usable; return a sentence about what was changed.
+
+    All records need a split, or none has. Folders `train` and `val` without `test` give train and
+    test, because a test set must not choose the weights; a tenth of train then becomes val.
+    """
+    splits = {record.split for record in records}
+    if splits == {None}:
+        return None
+    if None in splits or "train" not in splits or len(splits) == 1:
+        known = ", ".join(sorted(split for split in splits if split))
+        for record in records:
+            record.split = None
+        return f"folders name only {known}: a new split is made"
+    if splits == {"train", "val"}:
+        for record in records:
+            record.split = {"val": "test"}.get(str(record.split), record.split)
+        return "no folder test: val is test, and a tenth of train becomes val"
+    return "no folder val: a tenth of train becomes val" if "val" not in splits else None
+
+
+def list_files(files: Iterable[str]) -> str:
+    """List the first files, and the number of the rest."""
+    listed = list(files)
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return ", ".join(listed[:MAX_LISTED]) + more
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _shared_end(first: Sequence[str], second: Sequence[str]) -> int:
+    """Return how many parts two paths share at their ends."""
+    shared = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if _key(one) != _key(other):
+            break
+        shared += 1
+    return shared

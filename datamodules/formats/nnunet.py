@@ -1,0 +1,98 @@
+"""Layout of nnU-Net's raw data: imagesTr/, labelsTr/ and dataset.json.
+
+Format: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
+"""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    folder_of,
+    stem,
+    suffix,
+)
+
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
+DATASET_FILE = "dataset.json"
+FOLDERS = (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
+
+
+class NnUnetLayout(Layout):
+    """nnU-Net raw: `imagesTr/case_0000.png`, `labelsTr/case.png`, names in `dataset.json`."""
+
+    name = "nnunet"
+    task = "masks"
+    looks_for = "imagesTr/, labelsTr/ and dataset.json (nnU-Net raw)"
+    specializes = ("image_mask_folders", "volumes")
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize dataset.json beside imagesTr/ and labelsTr/."""
+        folders = {folder_of(file) for file in tree.files}
+        if DATASET_FILE not in tree.files or not {"imagesTr", "labelsTr"} <= folders:
+            return None
+        return "imagesTr/, labelsTr/ and dataset.json"
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Pair cases by name; the labels of dataset.json name the values of the masks."""
+        labels = _read_labels(tree.path(DATASET_FILE))
+        records = [record for folders in FOLDERS for record in self._records(tree, *folders)]
+        if not any(record.split == "test" for record in records):
+            for record in records:
+                record.split = None
+        mask_values: dict[int, Any] = defaultdict(list)
+        for name, values in labels.items():
+            for value in values if name not in ("background", "ignore") else ():
+                mask_values[value].append(name)
+        ignored = labels.get("ignore", [None])[0]
+        names = [name for name in labels if name not in ("background", "ignore")]
+        return LayoutContent(records, names, dict(mask_values), ignored)
+
+    def _records(
+        self, tree: FolderTree, images: str, labels: str, split: str | None
+    ) -> list[ImageRecord]:
+        masks = {
+            stem(file): file
+            for file in tree.files
+            if folder_of(file) == labels and suffix(file) in IMAGE_SUFFIXES
+        }
+        channels: dict[str, list[str]] = defaultdict(list)
+        for file in tree.files:
+            named = CHANNEL.match(stem(file))
+            if folder_of(file) == images and named:
+                channels[named["case"]].append(file)
+        return [
+            ImageRecord(
+                files[0],
+                (split or "train") if case in masks else None,
+                masks=[masks[case]] if case in masks else [],
+                channels=files[1:],
+                annotated=case in masks,
+            )
+            for case, files in channels.items()
+        ]
+
+
+def _read_labels(path: Path) -> dict[str, list[int]]:
+    """Return the values of each label of dataset.json."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        labels = {
+            str(name): [int(value)] if isinstance(value, int) else [int(each) for each in value]
+            for name, value in content["labels"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ManifestError(
+            f"{path} has no usable 'labels' ({error}); write"
+            ' {"labels": {"background": 0, "lesion": 1}}'
+        ) from error
+    return labels

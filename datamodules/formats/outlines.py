@@ -1,0 +1,116 @@
+"""Polygons, boxes and ellipses as masks: checked, clipped to the image and filled."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.rle import Rle
+
+CLIP_TOLERANCE = 2.0  # pixels by which a polygon may extend beyond its image; it is clipped
+CLIPPED = "polygon up to 2 px outside the image: clipped"
+DEGENERATE = "polygon without an area: dropped"
+ELLIPSE_POINTS = 180
+
+
+def fill_polygons(
+    polygons: Sequence[Sequence[float]], height: int, width: int, where: str
+) -> tuple[Rle | None, list[str]]:
+    """Fill the polygons of one object; its mask is their union.
+
+    Args:
+        polygons: Each `[x1, y1, x2, y2, ...]` in pixels; the corner of the first pixel is (0, 0).
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        where: File and annotation, for the error message.
+
+    Returns:
+        The compressed RLE, or None if no polygon has an area; and what was repaired.
+
+    Raises:
+        ManifestError: A polygon has an odd number of coordinates, one that is not a finite number,
+            or a point more than CLIP_TOLERANCE pixels outside the image.
+    """
+    filled, notes = [], []
+    for polygon in polygons:
+        points = _check_numbers(polygon, where)
+        if len(points) < 3 or _is_on_a_line(points):
+            notes.append(DEGENERATE)
+            continue
+        excess = float(max(-points.min(), (points - [width, height]).max()))
+        if excess > CLIP_TOLERANCE:
+            raise ManifestError(
+                f"{where} has a polygon {excess:.1f} pixels outside the {width} x {height} image;"
+                " correct or remove it"
+            )
+        if excess > 0:
+            notes.append(CLIPPED)
+        filled.append(points.clip(0, [width, height]).ravel().tolist())
+    if not filled:
+        return None, notes
+    rle = coco_mask.merge(coco_mask.frPyObjects(filled, height, width))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}, notes
+
+
+def box_polygon(x1: float, y1: float, x2: float, y2: float) -> list[float]:
+    """Return a box as a polygon."""
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+def ellipse_polygon(
+    x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0
+) -> list[float]:
+    """Return an ellipse with its center at (x, y), turned clockwise, as a polygon."""
+    angle = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
+    turn = math.radians(degrees)
+    along, across = radius_x * np.cos(angle), radius_y * np.sin(angle)
+    xs = x + along * math.cos(turn) - across * math.sin(turn)
+    ys = y + along * math.sin(turn) + across * math.cos(turn)
+    return np.stack([xs, ys], 1).ravel().tolist()
+
+
+def is_normalized(polygon: Sequence[float], height: int, width: int) -> bool:
+    """Return True if all coordinates are fractions of width and height rather than pixels."""
+    numbers = [value for value in polygon if isinstance(value, int | float)]
+    return bool(numbers) and min(height, width) > 2 and 0 <= min(numbers) and max(numbers) <= 1
+
+
+def scale_polygon(polygon: Sequence[float], height: int, width: int, where: str) -> list[float]:
+    """Convert fractions of width and height to pixels.
+
+    Raises:
+        ContentError: A coordinate is outside 0..1.
+    """
+    points = _check_numbers(polygon, where)
+    if points.min() < -0.01 or points.max() > 1.01:
+        raise ContentError(
+            f"{where} has coordinates from {points.min():g} to {points.max():g}, and"
+            " datamodule.normalized=true expects fractions of width and height, from 0 to 1; set"
+            " datamodule.normalized=false if they are pixels"
+        )
+    return (points * [width, height]).ravel().tolist()
+
+
+def _check_numbers(polygon: Sequence[float], where: str) -> np.ndarray:
+    """Return the points of a polygon, `N x 2` (x, y)."""
+    if not isinstance(polygon, list | tuple) or len(polygon) % 2:
+        raise ManifestError(
+            f"{where} has a polygon that is no list of x and y in turn; correct or remove it"
+        )
+    finite = [
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in polygon
+    ]
+    if not all(finite):
+        raise ManifestError(
+            f"{where} has a polygon with a coordinate that is not a finite number; correct or"
+            " remove it"
+        )
+    return np.asarray(polygon, np.float64).reshape(-1, 2)
+
+
+def _is_on_a_line(points: np.ndarray) -> bool:
+    centered = points - points.mean(0)
+    return bool(np.linalg.matrix_rank(centered, tol=1e-6) < 2)

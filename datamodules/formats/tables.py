@@ -1,0 +1,428 @@
+"""Layouts of tables: CSV, TSV or XLSX with one row per image, or several."""
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.image_files import IMAGE_SUFFIXES
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.layout import (
+    SPLIT_WORDS,
+    FolderTree,
+    ImageRecord,
+    Layout,
+    LayoutContent,
+    LayoutOptions,
+    Outline,
+    folder_of,
+    list_files,
+    split_of,
+    suffix,
+)
+from datamodules.formats.rle import Rle, decode_siim, validate_rle
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx")
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # names of columns that are known, in any case
+    "image": (
+        *("image", "imageid", "imagepath", "path", "file", "filename", "filepath", "img"),
+        *("imagename", "imageindex", "picture", "id"),
+    ),
+    "mask": ("mask", "maskpath", "maskfile", "segmentation", "encodedpixels", "rle", "maskrle"),
+    "label": ("label", "labels", "class", "finding", "findings", "findinglabels", "diagnosis", "y"),
+    "group": ("patient", "patientid", "group", "subject", "subjectid", "case", "caseid", "pid"),
+    "split": ("split", "set", "subset", "fold_name", "partition"),
+}
+EMPTY = {"", "nan", "-1"}  # a mask cell without a mask
+MISSING_GROUPS = {"na", "n/a", "null", "none", "nan", "unknown"}
+MAX_GROUP_SHARE = 0.5  # a "patient" of more images than this is a placeholder
+TRUE, FALSE = {"1", "1.0", "true", "yes", "y"}, {"0", "0.0", "false", "no", "n"}
+
+
+class TableLayout(Layout):
+    """A table that names images, and what its columns are."""
+
+    needs: str
+
+    def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
+        """Recognize tables with a column of images that exist, and one of masks or labels."""
+        found = []
+        for file in _table_files(tree):
+            try:
+                table = read_table(tree.path(file))
+            except ManifestError:
+                continue
+            try:
+                columns = find_columns(table, options.columns)
+            except ManifestError:  # another table than the one whose columns are named
+                continue
+            if "image" not in columns or not self._has_truth(table, columns):
+                continue
+            if any(_find_image(tree, file, name) for name in table[columns["image"]].head(20)):
+                found.append(file)
+        return list_files(found) if found else None
+
+    def _has_truth(self, table: pd.DataFrame, columns: Mapping[str, Any]) -> bool:
+        return self.needs in columns
+
+    def open(
+        self, tree: FolderTree, options: LayoutOptions
+    ) -> tuple[str, pd.DataFrame, dict[str, Any]]:
+        """Return the table's file, its rows as text, and its column of each kind.
+
+        Raises:
+            ManifestError: There are several tables, or a column is missing.
+        """
+        files = [options.table] if options.table else _table_files(tree)
+        matching = []
+        for file in files:
+            if file not in tree.files:
+                raise ManifestError(f"datamodule.table={file} does not exist below {tree.root}")
+            table = read_table(tree.path(file))
+            if len(files) > 1 and not set(options.columns.values()) <= set(table.columns):
+                continue
+            columns = find_columns(table, options.columns)
+            if "image" in columns and (self._has_truth(table, columns)):
+                matching.append((file, table, columns))
+        if len(matching) > 1:
+            raise ManifestError(
+                f"{tree.root} has several tables ({list_files(file for file, *_ in matching)});"
+                " name one with datamodule.table=..."
+            )
+        if not matching:
+            listed = "; ".join(
+                f"{file}: {', '.join(map(str, read_table(tree.path(file)).columns))}"
+                for file in files[:3]
+            )
+            raise ManifestError(
+                f"no table below {tree.root} has columns of images and of {self.needs}s ({listed});"
+                f" name them with datamodule.columns={{image: ..., {self.needs}: ..., group: ...}}"
+            )
+        return matching[0]
+
+
+class LabelTable(TableLayout):
+    """A table of images and their labels: names, `A|B`, 0 and 1, or one column per finding."""
+
+    name = "label_table"
+    task = "labels"
+    needs = "label"
+    looks_for = "a CSV, TSV or XLSX with a column of images and one of labels"
+
+    def _has_truth(self, table: pd.DataFrame, columns: Mapping[str, Any]) -> bool:
+        return "label" in columns or bool(_one_hot_columns(table, columns))
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read one record per row; names that no file has are counted."""
+        file, table, columns = self.open(tree, options)
+        findings = [] if "label" in columns else _one_hot_columns(table, columns)
+        counted, records = [], []
+        for number, row in enumerate(_rows(table), start=2):
+            image = _find_image(tree, file, row[columns["image"]])
+            if image is None:
+                counted.append(("row without an image: left out", str(row[columns["image"]])))
+                continue
+            where = f"{tree.path(file)}: row {number}"
+            record = ImageRecord(image, _row_split(row, columns, image, where))
+            record.group = row[columns["group"]] or None if "group" in columns else None
+            if findings:
+                record.label = [name for name in findings if _is_true(row[name], name, where)]
+            else:
+                text = row[columns["label"]].strip()
+                record.annotated = text.casefold() not in ("", "nan")
+                record.label = text
+            records.append(record)
+        _check_images(tree, file, records, table, columns)
+        names = findings or _label_names(records)
+        group_is = _group_is(tree, records, columns)
+        return LayoutContent(records, names, group_is=group_is, counted=counted)
+
+
+class MaskTable(TableLayout):
+    """A table of images and their masks: paths of mask images, or run lengths."""
+
+    name = "mask_table"
+    task = "masks"
+    needs = "mask"
+    looks_for = "a CSV, TSV or XLSX with a column of images and one of masks"
+    specializes = ("image_mask_folders", "image_mask_pairs")
+
+    def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
+        """Read one record per image; several rows of one image are joined."""
+        file, table, columns = self.open(tree, options)
+        counted: list[tuple[str, str]] = []
+        records: dict[str, ImageRecord] = {}
+        for number, row in enumerate(_rows(table), start=2):
+            image = _find_image(tree, file, row[columns["image"]])
+            if image is None:
+                counted.append(("row without an image: left out", str(row[columns["image"]])))
+                continue
+            where = f"{tree.path(file)}: row {number}"
+            record = records.setdefault(
+                image, ImageRecord(image, _row_split(row, columns, image, where))
+            )
+            record.group = row[columns["group"]] or None if "group" in columns else None
+            name = row[columns["label"]].strip() or "lesion" if "label" in columns else "lesion"
+            _add_mask(tree, file, record, row[columns["mask"]].strip(), name, where)
+        made = list(records.values())
+        _check_images(tree, file, made, table, columns)
+        names = sorted({outline.name for record in made for outline in record.outlines})
+        masks = any(record.masks for record in made)
+        if masks and names:
+            raise ManifestError(
+                f"{tree.path(file)} mixes paths of masks and run lengths; write one of them"
+            )
+        classes = names or ([] if masks else ["lesion"])
+        return LayoutContent(made, classes, None, None, _group_is(tree, made, columns), counted)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table as text; the separator is found, and blanks around names do not matter.
+
+    A first line that begins with `#` is a comment.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    try:
+        if path.suffix.lower() == ".xlsx":
+            table = pd.read_excel(path, dtype=str, keep_default_na=False)
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            if text.startswith("#"):
+                text = text.partition("\n")[2]
+            table = pd.read_csv(
+                io.StringIO(text),
+                sep=find_separator(text),
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+            )
+    except ImportError as error:
+        raise ManifestError(
+            f"{path} needs the package openpyxl; pip install openpyxl, or save it as CSV"
+        ) from error
+    except (OSError, ValueError, UnicodeDecodeError, KeyError) as error:
+        raise ManifestError(f"{path} cannot be read as a table ({error})") from error
+    table.columns = [str(name).strip() for name in table.columns]
+    return table
+
+
+def find_separator(text: str) -> str:
+    """Return the separator of a table, by its first line."""
+    first = text.partition("\n")[0]
+    counts = {mark: first.count(mark) for mark in ",;\t"}
+    best = max(counts, key=lambda mark: counts[mark])
+    return best if counts[best] else ","
+
+
+def find_columns(table: pd.DataFrame, named: Mapping[str, str]) -> dict[str, Any]:
+    """Return the column of each kind: as the user names it, else by its usual names.
+
+    Raises:
+        ManifestError: A named column does not exist, or a kind is unknown.
+    """
+    found: dict[str, Any] = {}
+    for kind, column in named.items():
+        if kind not in COLUMN_NAMES:
+            raise ManifestError(
+                f"datamodule.columns has the key {kind}; the keys are {', '.join(COLUMN_NAMES)}"
+            )
+        if column not in table:
+            raise ManifestError(
+                f"datamodule.columns.{kind}={column} is no column of the table, which has"
+                f" {', '.join(map(str, table.columns))}"
+            )
+        found[kind] = column
+    plain = {
+        re.sub(r"[^a-z0-9]", "", str(column).lower()): column for column in reversed(table.columns)
+    }
+    for kind, names in COLUMN_NAMES.items():
+        if kind not in found:
+            usual = next((plain[name] for name in names if name in plain), None)
+            if usual is not None and usual not in found.values():
+                found[kind] = usual
+    return found
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(name): text for name, text in row.items()} for row in table.to_dict("records")]
+
+
+def _table_files(tree: FolderTree) -> list[str]:
+    return [
+        file
+        for file in tree.with_suffix(*TABLE_SUFFIXES)
+        if not PurePosixPath(file).name.lower().startswith(("readme", "license", "labelmap"))
+    ]
+
+
+def _find_image(tree: FolderTree, file: str, name: Any) -> str | None:
+    """Return the image that a cell names: a path, or a name with, without or of another suffix."""
+    text = str(name).strip()
+    if not text:
+        return None
+    found = tree.locate(text, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES)
+    return found or tree.locate_image_stem(text, folder_of(file))
+
+
+def _row_split(
+    row: Mapping[str, str], columns: Mapping[str, Any], image: str, where: str
+) -> str | None:
+    if "split" not in columns:
+        return split_of(image)
+    text = row[columns["split"]].strip().lower()
+    found = next((split for split, names in SPLIT_WORDS.items() if text in names), None)
+    if found is None and text:
+        raise ManifestError(
+            f"{where} has the split '{text}'; write train, val or test, or name another column with"
+            " datamodule.columns.split"
+        )
+    return found
+
+
+def _one_hot_columns(table: pd.DataFrame, columns: Mapping[str, Any]) -> list[str]:
+    """Return the columns that hold nothing but 0 and 1 (or yes and no), at least two of them."""
+    known = set(columns.values())
+    found = [
+        str(name)
+        for name in table.columns
+        if name not in known
+        and set(table[name].str.strip().str.lower()) <= TRUE | FALSE
+        and len(table)
+    ]
+    return found if len(found) > 1 else []
+
+
+def _is_true(text: str, name: str, where: str) -> bool:
+    value = text.strip().lower()
+    if value in TRUE or value in FALSE:
+        return value in TRUE
+    raise ManifestError(f"{where} has {name}='{text}'; write 0 or 1")
+
+
+def _label_names(records: Sequence[ImageRecord]) -> list[str]:
+    """Return the names of the classes, and make lists of labels such as `A|B`."""
+    used = [record for record in records if record.annotated]
+    texts = sorted({str(record.label) for record in used})
+    if any("|" in text for text in texts):
+        for record in used:
+            parts = [part.strip() for part in str(record.label).split("|")]
+            record.label = [part for part in parts if part.casefold() not in NO_FINDING]
+        return sorted({name for record in used for name in record.label or ()})
+    numbers = {text: _number_name(text) for text in texts}
+    if set(numbers.values()) <= {"0", "1"}:  # a column of 0 and 1, also written 1.0 or True
+        for record in used:
+            record.label = "positive" if numbers[str(record.label)] == "1" else "negative"
+        return sorted({str(record.label) for record in used})
+    for record in used:
+        record.label = numbers[str(record.label)]
+    return sorted({str(record.label) for record in used})
+
+
+NO_FINDING = {"no finding", "no_finding", "none", "normal", ""}
+
+
+def _number_name(text: str) -> str:
+    """Return 1 for 1.0, true and yes, and 0 for their opposites; other texts unchanged."""
+    low = text.lower()
+    if low in TRUE - {"y"}:
+        return "1"
+    return "0" if low in FALSE - {"n"} else re.sub(r"^(\d+)\.0$", r"\1", text)
+
+
+def _group_is(tree: FolderTree, records: Sequence[ImageRecord], columns: Mapping[str, Any]) -> str:
+    """Return what groups are; refuse a placeholder that would join most images.
+
+    Raises:
+        ManifestError: More than half of the images have a group such as NA.
+    """
+    if "group" not in columns:
+        return "image"
+    groups = [str(record.group) for record in records if record.group]
+    for name in sorted(set(groups)):
+        share = groups.count(name) / max(1, len(records))
+        if name.casefold() in MISSING_GROUPS and share > MAX_GROUP_SHARE:
+            raise ManifestError(
+                f"{tree.root}: {groups.count(name)} of {len(records)} images have the"
+                f" {columns['group']} '{name}', which seems to mean that it is unknown; leave these"
+                " cells empty"
+            )
+    return "patient"
+
+
+def _check_images(
+    tree: FolderTree,
+    file: str,
+    records: Sequence[ImageRecord],
+    table: pd.DataFrame,
+    columns: Mapping[str, Any],
+) -> None:
+    if not records:
+        first = list(table[columns["image"]].head(2))
+        raise ManifestError(
+            f"{tree.path(file)} names no image that exists, such as {list_files(first)}, and"
+            f" {tree.root} holds {list_files(tree.images) or 'no images'}; correct the column"
+            f" {columns['image']}, or name another one with datamodule.columns.image"
+        )
+    images = [record.image for record in records]
+    twice = next((image for image in images if images.count(image) > 1), None)
+    if twice is not None and "mask" not in columns:
+        raise ManifestError(f"{tree.path(file)} names {twice} in several rows; keep one")
+
+
+def _add_mask(
+    tree: FolderTree, file: str, record: ImageRecord, text: str, name: str, where: str
+) -> None:
+    """Add what a cell of masks holds: nothing, a path, a compressed RLE or pairs of numbers.
+
+    Raises:
+        ManifestError: It is none of these.
+    """
+    if text.casefold() in EMPTY:
+        return
+    if text.startswith("{"):
+        try:
+            record.outlines.append(Outline(name, where, validate_rle(json.loads(text))))
+        except ValueError as error:
+            raise ContentError(f"{where} has an RLE that cannot be used: {error}") from error
+        return
+    if re.fullmatch(r"[\d\s]+", text):
+        record.outlines.append(Outline(name, where, _decode_pairs(tree, record, text, where)))
+        return
+    mask = tree.locate(text, folder_of(file))
+    if mask is None:
+        raise ManifestError(
+            f"{where} names the mask '{text[:60]}', which does not exist below {tree.root}; correct"
+            " the path, or leave the cell empty for an image without a lesion"
+        )
+    if mask not in record.masks:
+        record.masks.append(mask)
+
+
+def _decode_pairs(tree: FolderTree, record: ImageRecord, text: str, where: str) -> Rle:
+    """Decode `start length` pairs, column by column from 1, as Kaggle writes them."""
+    height, width = read_image_size(tree.path(record.image))
+    numbers = np.array(text.split(), np.int64)
+    if len(numbers) % 2 or numbers[0] < 1:
+        raise ContentError(
+            f"{where} has run lengths that are no pairs 'start length' from 1 on; write the path of"
+            " a mask image, or for SIIM-ACR's relative pairs set datamodule=pneumothorax"
+        )
+    starts = numbers.copy()
+    starts[::2] -= 1
+    try:
+        rle = decode_siim([" ".join(map(str, starts))], height, width, relative=False)
+    except ValueError as error:
+        raise ContentError(
+            f"{where} has run lengths that do not fit its image of {height} x {width} pixels"
+            f" ({error}); write masks as images, because run lengths say neither their size nor"
+            " their order"
+        ) from error
+    return rle  # type: ignore[return-value]

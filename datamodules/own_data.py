@@ -1,0 +1,316 @@
+"""Any folder of images with masks, outlines or labels, in the layout that it happens to have."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from datamodules.arguments import ArgumentError, Names, validated
+from datamodules.base import ManifestDataModule
+from datamodules.data_root import check_root
+from datamodules.errors import ManifestError
+from datamodules.formats.image_io import read_image_size
+from datamodules.formats.layout import (
+    FolderTree,
+    ImageRecord,
+    LayoutContent,
+    LayoutOptions,
+    complete_splits,
+    list_files,
+)
+from datamodules.formats.registry import LAYOUT_NAMES, LayoutMatch, find_layout
+from datamodules.formats.rle import Rle
+from datamodules.manifest.manifest import Manifest
+
+NEGATIVE_WORDS = {
+    *("normal", "negative", "healthy", "benign", "none", "control", "no", "false", "0", "absent"),
+    *("no_finding", "no finding", "nofinding", "background", "clear"),
+}  # names of the class "nothing found"; with two classes the other one is the positive class
+
+
+@validated
+class OwnDataModule(ManifestDataModule):
+    """Data set of a folder whose layout is found by looking at it.
+
+    Args:
+        task: `masks` for a segmentation, `labels` for a classification.
+        layout: Name of the layout; `auto` takes the only one that the folder has.
+        classes: Classes to learn, in this order; None takes all that the data have.
+        unannotated: What an image without any annotation is: `drop` leaves it out, `negative` takes
+            it as an image without a lesion, `refuse` ends the run.
+        boxes: `refuse` annotations that are only a box without an outline, or `fill` the box.
+        normalized: True if the coordinates of outlines are fractions of width and height.
+        group_pattern: Regular expression that is searched in an image's path; its first group is
+            the patient. None takes what the layout knows.
+        columns: Columns of a table: `{image: path, label: finding, group: patient}`.
+        table: File of the table below `root`; None takes the only one.
+        image_kind: What the images are, in the plural, for the heading of the page; empty for the
+            name of the folder.
+        **base: As `ManifestDataModule`.
+    """
+
+    def __init__(
+        self,
+        task: Literal["masks", "labels"] = "masks",
+        layout: str = "auto",
+        classes: Names | None = None,
+        unannotated: Literal["drop", "negative", "refuse"] = "drop",
+        boxes: Literal["refuse", "fill"] = "refuse",
+        normalized: bool = False,
+        group_pattern: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        table: str | None = None,
+        image_kind: str = "",
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if layout not in ("auto", *LAYOUT_NAMES):
+            raise ArgumentError(
+                "OwnDataModule",
+                ("layout",),
+                f"={layout} is unknown; choose auto or one of {', '.join(LAYOUT_NAMES)}",
+            )
+        self.task, self.layout = task, layout
+        self.class_names = tuple(classes or ())
+        self.unannotated, self.boxes = unannotated, boxes
+        self.group_pattern = None if group_pattern is None else _compile(group_pattern)
+        self.options = LayoutOptions(
+            self.class_names, boxes, normalized, columns or {}, table_name(table)
+        )
+        self.image_kind = image_kind
+
+    @cached_property
+    def tree(self) -> FolderTree:
+        """All files below the root."""
+        check_root(self.root)
+        return FolderTree(self.root)
+
+    @cached_property
+    def match(self) -> LayoutMatch:
+        """The layout that the folder has, and why."""
+        return find_layout(self.tree, self.task, self.layout, self.options)
+
+    def describe_reading(self) -> dict[str, str]:
+        """Return the layout and why it was recognized, and what the values of the masks are."""
+        layout = f"{self.match.layout.name}: {self.match.reason}"
+        return {"layout": layout} | super().describe_reading()
+
+    def manifest(self) -> Manifest:
+        """Return one row per image; `self.cleaning` lists what was repaired or left out."""
+        content = self.match.layout.read(self.tree, self.options)
+        for reason, file in content.counted:
+            self.cleaning.count(reason, file)
+        records = self._annotated(content.records)
+        if sentence := complete_splits(records):
+            self.cleaning.count(sentence, self.root.name)
+        if self.mask_values is None and content.mask_values:
+            self.mask_values = dict(content.mask_values)
+        if self.ignore_value is None:
+            self.ignore_value = content.ignore_value
+        group_is = self._assign_groups(records, content)
+        if self.task == "labels":
+            return self._labelled(records, content, group_is)
+        return self._masked(records, content, group_is)
+
+    def _annotated(self, records: list[ImageRecord]) -> list[ImageRecord]:
+        """Return the records to use, by `unannotated`."""
+        without = [record for record in records if not record.annotated]
+        if without and self.unannotated == "refuse":
+            raise ManifestError(
+                f"{self.root}: {len(without)} images have no annotation, such as"
+                f" {list_files(record.image for record in without)}; set"
+                " datamodule.unannotated=drop to leave them out, or negative if they show no lesion"
+            )
+        what = {
+            "drop": "image without annotation: left out (datamodule.unannotated=negative uses it)",
+            "negative": "image without annotation: used as an image without a lesion",
+        }
+        for record in without:
+            self.cleaning.count(what[self.unannotated], record.image)
+        kept = [r for r in records if r.annotated or self.unannotated == "negative"]
+        if not kept:
+            raise ManifestError(
+                f"{self.root}: none of the {len(records)} images has an annotation; annotate some,"
+                " or check that their names match"
+            )
+        return kept
+
+    def _assign_groups(self, records: list[ImageRecord], content: LayoutContent) -> str:
+        """Set the group of each record by `group_pattern`; return what groups are."""
+        if self.group_pattern is None:
+            return content.group_is
+        for record in records:
+            found = self.group_pattern.search(record.image)
+            if found is None:
+                raise ManifestError(
+                    f"datamodule.group_pattern={self.group_pattern.pattern} does not occur in"
+                    f" {record.image}; correct it, so that it finds the patient of every image"
+                )
+            record.group = found.group(1)
+        return "patient"
+
+    def _rows(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
+        ids = unique_ids([record.image for record in records])
+        sizes_known = any(record.size for record in records)
+        rows = []
+        for id, record in zip(ids, records, strict=True):
+            row: dict[str, Any] = {
+                "id": id,
+                "image": str(self.tree.path(record.image)),
+                "group": record.group or id,
+            }
+            if record.split is not None:
+                row["split"] = record.split
+            if sizes_known:
+                size = record.size or read_image_size(self.tree.path(record.image))
+                row["height"], row["width"] = size
+            rows.append(row)
+        return rows
+
+    def _masked(
+        self, records: list[ImageRecord], content: LayoutContent, group_is: str
+    ) -> Manifest:
+        """Return the manifest of a segmentation: paths of mask images, or outlines as RLEs."""
+        by_outline = not any(record.masks for record in records)
+        classes = self.class_names or tuple(content.classes)
+        if by_outline:
+            self._check_classes(classes, content)
+        rows = self._rows(records)
+        for row, record in zip(rows, records, strict=True):
+            if by_outline:
+                row["mask"] = self._outlines(record, classes)
+                shown = [n for n, rle in zip(classes, row["mask"], strict=True) if rle is not None]
+                row["stratum"] = "+".join(shown) or "none"
+            else:
+                paths = [str(self.tree.path(mask)) for mask in record.masks]
+                row["mask"] = paths[0] if len(paths) == 1 else (paths or None)
+        table = pd.DataFrame(rows)
+        table["mask"] = pd.Series([row["mask"] for row in rows], dtype=object)
+        return Manifest(table, classes, group_is)
+
+    def _outlines(self, record: ImageRecord, classes: Sequence[str]) -> list[Rle | None]:
+        """Return the union of an image's outlines of each class, as compressed RLE."""
+        parts: dict[str, list[Rle]] = {name: [] for name in classes}
+        for outline in record.outlines:
+            if outline.name not in parts:
+                self.cleaning.count("outline of another class: left out", outline.name)
+                continue
+            if outline.box_only and self.boxes == "refuse":
+                raise ManifestError(
+                    f"{outline.where} is a box without an outline; fill boxes with"
+                    " datamodule.boxes=fill, or outline the lesion"
+                )
+            if outline.box_only:
+                self.cleaning.count("box without outline: filled", record.image)
+            if outline.rle in parts[outline.name]:
+                self.cleaning.count("exact duplicate annotation: dropped", record.image)
+            elif not coco_mask.area(outline.rle):
+                self.cleaning.count("outline that covers no pixel: dropped", record.image)
+            else:
+                parts[outline.name].append(outline.rle)
+        return [_union(parts[name]) for name in classes]
+
+    def _check_classes(self, classes: Sequence[str], content: LayoutContent) -> None:
+        unknown = [name for name in classes if name not in content.classes]
+        if unknown or not classes:
+            raise ManifestError(
+                f"module.classes names {unknown[0] if unknown else 'nothing'}, and {self.root} has"
+                f" {', '.join(content.classes) or 'no annotated class'}; name some of these"
+            )
+
+    def _labelled(
+        self, records: list[ImageRecord], content: LayoutContent, group_is: str
+    ) -> Manifest:
+        """Return the manifest of a classification.
+
+        Two classes of which one means "nothing found" are one positive class; other classes are
+        exclusive, unless an image has several labels.
+        """
+        names = tuple(content.classes)
+        rows = self._rows(records)
+        several = any(isinstance(record.label, list) for record in records)
+        if several:
+            classes = self.class_names or names
+            self._check_classes(classes, content)
+            for row, record in zip(rows, records, strict=True):
+                row["label"] = [int(name in (record.label or [])) for name in classes]
+                row["stratum"] = "+".join(record.label or []) or "none"
+            return Manifest(pd.DataFrame(rows), classes, group_is)
+        if len(names) < 2:
+            raise ManifestError(
+                f"{self.root} has one label only ({', '.join(map(str, names)) or 'none'}); a"
+                " classification needs two or more"
+            )
+        negative = [name for name in names if name.casefold() in NEGATIVE_WORDS]
+        wanted = self.class_names
+        if len(wanted) == 1 and len(names) == 2 and wanted[0] in names:
+            positive = wanted[0]
+        elif not wanted and len(names) == 2 and len(negative) == 1:
+            positive = next(name for name in names if name not in negative)
+        else:
+            return self._exclusive(rows, records, names, group_is)
+        for row, record in zip(rows, records, strict=True):
+            row["label"], row["stratum"] = int(record.label == positive), record.label
+        return Manifest(pd.DataFrame(rows), (positive,), group_is)
+
+    def _exclusive(
+        self,
+        rows: list[dict[str, Any]],
+        records: Sequence[ImageRecord],
+        names: tuple[str, ...],
+        group_is: str,
+    ) -> Manifest:
+        classes = self.class_names or names
+        if set(classes) != set(names):
+            raise ManifestError(
+                f"module.classes={list(classes)}, and the labels in {self.root} are"
+                f" {', '.join(names)}; name all of them, or the positive one of two"
+            )
+        for row, record in zip(rows, records, strict=True):
+            row["label"], row["stratum"] = classes.index(str(record.label)), record.label
+        return Manifest(pd.DataFrame(rows), classes, group_is, exclusive=True)
+
+
+def unique_ids(files: Sequence[str]) -> list[str]:
+    """Return one id per file: its path without suffix, or with it where that would be ambiguous."""
+    plain = [unicodedata.normalize("NFC", re.sub(r"(\.nii)?\.[^./]*$", "", file)) for file in files]
+    often = Counter(plain)
+    return [
+        name if often[name] == 1 else unicodedata.normalize("NFC", file)
+        for name, file in zip(plain, files, strict=True)
+    ]
+
+
+def table_name(table: str | None) -> str | None:
+    """Return the name of a table below the root with forward slashes."""
+    return None if table is None else Path(table).as_posix()
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ArgumentError(
+            "OwnDataModule", ("group_pattern",), f"={pattern} is no regular expression ({error})"
+        ) from error
+    if not compiled.groups:
+        raise ArgumentError(
+            "OwnDataModule",
+            ("group_pattern",),
+            f"={pattern} has no group; put the patient into parentheses, such as '(case\\d+)_'",
+        )
+    return compiled
+
+
+def _union(rles: Sequence[Rle]) -> Rle | None:
+    """Return the union of masks of one size; None without any."""
+    if len(rles) < 2:
+        return rles[0] if rles else None
+    merged = coco_mask.merge(list(rles))
+    return {"size": merged["size"], "counts": merged["counts"].decode()}
