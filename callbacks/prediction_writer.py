@@ -36,7 +36,7 @@ class PredictionWriter(Callback):
     With several classes, each has its own folder and CSV. Exclusive classes have one PNG per image
     for all of them, a class map, whose values `masks/values.csv` names: 0 is the background, k the
     k-th class; the RLEs of each class are in its CSV as well. `labels.csv` is in `predictions/`
-    too. Files that cannot be read are in these tables, with the reason in a column `problem`.
+    too. Files that cannot be read are in all tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}

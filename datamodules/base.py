@@ -64,12 +64,6 @@ from datamodules.sampling.epoch_sampler import (
 from datamodules.sampling.hard_example_scores import attach_scores
 from datamodules.sampling.strata import build_sampling_pool, subsample_negatives
 
-MaskValue = Annotated[
-    int | str,
-    AfterValidator(parse_value),
-    AllowedValues('a whole number, or a color such as "#ff0000"'),
-]
-
 
 @dataclass(frozen=True)
 class TrainedWindow:
@@ -95,6 +89,11 @@ class TrainedWindow:
         return {"range": None if self.window is None else list(self.window), "given": self.given}
 
 
+MaskValue = Annotated[
+    int | str,
+    AfterValidator(parse_value),
+    AllowedValues('a whole number, or a color such as "#ff0000"'),
+]
 NumWorkers = int | Literal["auto"]
 
 
@@ -573,7 +572,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         return {} if reading is None else {"mask values": reading.describe()}
 
     def read_manifest(self) -> Manifest:
-        """Return `manifest()` with the meaning of its mask images, by the keys of this class."""
+        """Return `manifest()` with the settings of this data module for reading its files."""
         manifest = replace(
             self.manifest(), swap_masks=self.inverted_masks == "invert", reader=self.reader
         )

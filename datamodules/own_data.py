@@ -15,7 +15,6 @@ from datamodules.arguments import ArgumentError, Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -89,7 +88,7 @@ class OwnDataModule(ManifestDataModule):
     def tree(self) -> FolderTree:
         """All files below the root."""
         check_root(self.root)
-        return FolderTree(self.root)
+        return FolderTree(self.root, self.reader)
 
     @cached_property
     def match(self) -> LayoutMatch:
@@ -168,7 +167,7 @@ class OwnDataModule(ManifestDataModule):
             if record.split is not None:
                 row["split"] = record.split
             if sizes_known:
-                size = record.size or read_image_size(self.tree.path(record.image))
+                size = record.size or self.tree.image_size(record.image)
                 row["height"], row["width"] = size
             rows.append(row)
         return rows

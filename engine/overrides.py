@@ -18,6 +18,8 @@ OPTIONS_WITH_VALUE = (
 PLAIN_OVERRIDE = re.compile(r"(?:[+~]|\+\+)?[\w./@:-]+=[\w./:+-]*", re.ASCII)
 KEY = re.compile(r"\s*(?:[+~]|\+\+)?[\w./@:-]+")
 TYPOGRAPHIC_QUOTES = str.maketrans("“”„‟«»‘’‚‛", '""""""\'\'\'\'')
+# a color that is a key of a mapping, which Hydra's grammar accepts only as a word
+COLOR_KEY = re.compile(r"""["']?#([0-9a-fA-F]{6})["']?(?=\s*:)""")
 PATH_KEY = re.compile(r"(?:^|\.)(?:root|\w*dir|\w*path|folder|init_from|cls_prob|data|runs)$")
 
 
@@ -38,7 +40,28 @@ def prepare_overrides(words: Sequence[str]) -> list[str]:
         option = word.startswith("-") and not is_value
         found.append(word if is_value or _is_option(word) else _prepare_override(word))
         is_value = option and word in OPTIONS_WITH_VALUE
-    return found
+    return [*found, *_experiment_of_data(found)]
+
+
+def _experiment_of_data(words: Sequence[str]) -> list[str]:
+    """Return the experiment for `do=inspect datamodule.root=DIR`, which names none.
+
+    It is the one that the folder fits: segmentation, or classification. The default experiment
+    would write phantoms.
+    """
+    steps = {"do=inspect", "do=[inspect]", "do=init", "do=[init]"}
+    chosen = [word for word in words if re.match(r"(experiment|datamodule|scale)=", word)]
+    root = next((word for word in words if word.startswith("datamodule.root=")), None)
+    if chosen or root is None or not steps & set(words):
+        return []
+    folder = Path(root.partition("=")[2].strip("'\"")).expanduser()
+    from datamodules.formats.layout import FolderTree, LayoutOptions
+    from datamodules.formats.registry import matching_layouts
+
+    tree = FolderTree(folder)
+    fits_masks = matching_layouts(tree, "masks", LayoutOptions())
+    fits_labels = matching_layouts(tree, "labels", LayoutOptions())
+    return [f"experiment={'classification' if fits_labels and not fits_masks else 'segmentation'}"]
 
 
 def _is_option(word: str) -> bool:
@@ -54,6 +77,8 @@ def _is_option(word: str) -> bool:
 
 
 def _prepare_override(word: str) -> str:
+    if word.lstrip("+").startswith("datamodule.mask_values="):
+        word = COLOR_KEY.sub(r"rgb\1", word)
     if "=" in word and not PLAIN_OVERRIDE.fullmatch(word):
         _check_spelling(word)
     key, equals, value = word.partition("=")

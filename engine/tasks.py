@@ -39,7 +39,7 @@ from engine.run_references import (
 from engine.user_code import check_user_conf, user_code
 from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
-from reporting.commands import quote_value, to_override
+from reporting.commands import PROGRAM, quote_value, to_override
 from reporting.outcome import OUTCOME_FILE, Outcome, task_overrides, write_outcome
 from reporting.run_folder import REPORT_FILE, RunFolder
 
@@ -207,6 +207,7 @@ def _run_data_task(cfg: DictConfig) -> None:
     from datamodules.preparation.crop import crop_dataset
     from datamodules.preparation.export import META_FILE, export_dataset
     from datamodules.preparation.inspect import check_dataset
+    from engine.own_config import check_name, write_own_config
     from engine.runner import prepare_process, save_config
     from lightning_modules.instantiation import instantiate_config
     from reporting.data_page import inspect_dataset
@@ -225,6 +226,14 @@ def _run_data_task(cfg: DictConfig) -> None:
     save_config(cfg)
     data = instantiate_config(cfg.datamodule)
     step, folder = cfg.do[0], Path(cfg.preparation.folder)
+    if step == "init":
+        name = check_name(cfg.name)
+        data.prepare_data()
+        files = write_own_config(data, name, plain_config(cfg, "image_size"), Path.cwd())
+        experiment = files[-1].stem
+        print(f"written: {' and '.join(map(str, files))}; edit them, then train with")
+        print(f"  {shlex.join([*PROGRAM, f'experiment={experiment}'])}")
+        return
     if step == "inspect":
         check_dataset(data)
         page = inspect_dataset(data, Path(cfg.paths.run))
@@ -380,6 +389,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
 STANDALONE_TASKS = {
     "compare": _compare_runs,
     "inspect": _run_data_task,
+    "init": _run_data_task,
     "export": _run_data_task,
     "crop": _run_data_task,
     "doctor": _run_doctor,

@@ -58,10 +58,11 @@ def quantize_margins(logits: Tensor) -> Tensor:
         uint8 of the same shape.
     """
     every = with_background(logits.float())
-    best = every.argmax(1, keepdim=True)
-    top = every.gather(1, best)
-    second = every.scatter(1, best, -torch.inf).amax(1, keepdim=True)
-    wins = to_planes(best[:, 0], logits.shape[1])
+    best = every.argmax(1)
+    top = every.amax(1, keepdim=True)
+    number = torch.arange(every.shape[1], device=best.device).view(1, -1, 1, 1)
+    second = every.masked_fill(best[:, None] == number, -torch.inf).amax(1, keepdim=True)
+    wins = to_planes(best, logits.shape[1])
     byte = quantize_logits(every[:, 1:] - torch.where(wins, second, top))
     return torch.where(wins, byte.clamp(min=HALF_BIN), byte.clamp(max=HALF_BIN - 1))
 

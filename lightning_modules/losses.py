@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from datamodules.arguments import Fraction, NonNegativeFloat, PositiveFloat, validated
 from datamodules.errors import UserError
-from evaluation.exclusive_classes import to_class_map, to_planes, with_background
+from evaluation.exclusive_classes import log_probabilities, to_class_map, to_planes
 from lightning_modules.networks.library_imports import smp
 
 
@@ -367,11 +367,12 @@ class DiceCrossEntropyLoss(nn.Module):
         """Return the loss `B` from logits and target `B x C x H x W`."""
         logits = logits.float()
         if self.exclusive:
-            class_map = to_class_map(target.to(logits.device))
-            target = to_planes(class_map, logits.shape[1]).float()
-            every = with_background(logits)
-            pixels = F.cross_entropy(every, class_map, reduction="none")[:, None]
-            probability = every.softmax(1)[:, 1:]
+            target = to_planes(to_class_map(target.to(logits.device)), logits.shape[1]).float()
+            log_p = log_probabilities(logits)
+            # not F.cross_entropy, which trainer.deterministic=true refuses on a GPU
+            true = torch.cat([1 - target.sum(1, keepdim=True), target], 1)
+            pixels = -(log_p * true).sum(1, keepdim=True)
+            probability = log_p[:, 1:].exp()
         else:
             target = target.to(logits.device, torch.float32)
             pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -125,7 +125,7 @@ class SegmentationModule(EvaluatedModule):
         """
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.exclusive and not data.table.exclusive:
+        if stage != "predict" and self.exclusive and not data.table.exclusive:
             raise UserError(
                 "module.exclusive=true, but the classes of this data may overlap; set"
                 " module.exclusive=false, or, if each pixel has at most one class, write"

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -18,7 +17,6 @@ from datamodules.formats.layout import (
     Outline,
     list_files,
     split_of,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
 from datamodules.formats.rle import Rle, validate_rle
@@ -165,7 +163,7 @@ def find_images(path: Path, content: dict[str, Any], tree: FolderTree) -> None:
     base = path.parent.relative_to(tree.root).as_posix()
     for image in content["images"]:
         name = image["file_name"]
-        found = tree.locate(name, "" if base == "." else base, _is_image)
+        found = tree.locate(name, "" if base == "." else base, tree.is_image)
         leaves = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
         outside = found and not tree.path(found).resolve().is_relative_to(tree.root.resolve())
         if outside or (found is None and leaves):
@@ -179,10 +177,6 @@ def find_images(path: Path, content: dict[str, Any], tree: FolderTree) -> None:
                 " or take it out of the annotations"
             )
         image["file_name"] = found
-
-
-def _is_image(file: str) -> bool:
-    return suffix(file) in IMAGE_SUFFIXES
 
 
 def segmentation_rle(

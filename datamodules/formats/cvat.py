@@ -11,7 +11,6 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -23,7 +22,6 @@ from datamodules.formats.layout import (
     folder_of,
     list_files,
     split_of,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
 from datamodules.formats.rle import Rle, encode_rle
@@ -93,7 +91,7 @@ def _parse(path: Path) -> Element:
 
 def _read_image(tree: FolderTree, file: str, entry: Element) -> tuple[ImageRecord, list[str]]:
     name = entry.get("name", "")
-    image = tree.locate(name, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES)
+    image = tree.locate(name, folder_of(file), tree.is_image)
     if image is None:
         raise ManifestError(
             f"{tree.path(file)} names the image '{name}', which does not exist below {tree.root};"

@@ -1,7 +1,6 @@
 """Reader of image files: gray or RGB levels in the depth and orientation of their data set."""
 
 import io
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -191,17 +190,6 @@ def read_image(path: Path, channels: int, data: bytes | None = None) -> np.ndarr
         ManifestError: See `ImageReader.read`.
     """
     return DEFAULT_READER.read(path, channels, data).to_uint8(None)
-
-
-def read_image_size(path: Path) -> Size:
-    """Return height and width of an image as viewers show it, from the file's header.
-
-    A choice of frames and the limit of pixels are checked when the image is decoded.
-
-    Raises:
-        ManifestError: See `ImageReader.read_size`.
-    """
-    return ImageReader(frame=0, max_pixels=sys.maxsize).read_size(path)
 
 
 def check_frame(path: Path, frames: int, frame: int | None) -> int:

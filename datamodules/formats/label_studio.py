@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, unquote, urlparse
 import numpy as np
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -24,7 +23,6 @@ from datamodules.formats.layout import (
     folder_of,
     list_files,
     split_of,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
 from datamodules.formats.rle import Rle, encode_rle
@@ -137,9 +135,7 @@ def _find_image(tree: FolderTree, file: str, task: dict[str, Any], where: str) -
         name = unquote(query[0] if query else urlparse(text).path or text)
         bare = name.rpartition("/")[2]
         for candidate in (name, bare, UPLOAD_PREFIX.sub("", bare)):
-            found = tree.locate(
-                candidate, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES
-            )
+            found = tree.locate(candidate, folder_of(file), tree.is_image)
             if found is not None:
                 return found
     raise ManifestError(

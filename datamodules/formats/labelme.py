@@ -13,8 +13,6 @@ import numpy as np
 from PIL import Image
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -25,7 +23,6 @@ from datamodules.formats.layout import (
     folder_of,
     split_of,
     stem,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
 from datamodules.formats.rle import Rle, encode_rle
@@ -61,7 +58,7 @@ class LabelMeLayout(Layout):
             height, width = content.get("imageHeight"), content.get("imageWidth")
             if isinstance(height, int) and isinstance(width, int):
                 record.size = height, width
-            size = record.size or read_image_size(tree.path(image))
+            size = record.size or tree.image_size(image)
             for number, shape in enumerate(content["shapes"], start=1):
                 where = f"{tree.path(file)}: shape {number}"
                 outline, notes = _read_shape(shape, size, where)
@@ -93,7 +90,7 @@ def _labelme_files(tree: FolderTree) -> dict[str, dict[str, Any]]:
 def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:
     """Return the image of an annotation: the one it names, or the one of its own name."""
     base = folder_of(file)
-    image = tree.locate(str(content.get("imagePath") or ""), base, _is_image)
+    image = tree.locate(str(content.get("imagePath") or ""), base, tree.is_image)
     if image is None:
         beside = [f for f in tree.images if folder_of(f) == base and stem(f) == stem(file)]
         image = beside[0] if len(beside) == 1 else None
@@ -103,10 +100,6 @@ def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:
             f" below {tree.root}; restore it, or remove the annotation"
         )
     return image
-
-
-def _is_image(file: str) -> bool:
-    return suffix(file) in IMAGE_SUFFIXES
 
 
 def _read_shape(shape: Any, size: tuple[int, int], where: str) -> tuple[Outline | None, list[str]]:

@@ -4,7 +4,6 @@ A layout looks at the files of a folder (`FolderTree`), says whether it recogniz
 reads them into one `ImageRecord` per image. `datamodules/formats/registry.py` lists all layouts.
 """
 
-import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -16,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES, is_junk
+from datamodules.formats.image_files import is_image_file, walk_files
+from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size
 from datamodules.formats.rle import Rle
 
 Task = Literal["masks", "labels"]
@@ -152,28 +152,36 @@ class FolderTree:
 
     Args:
         root: The folder; nothing is written there.
+        reader: Reader of its image files.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.files: list[str] = []
-        for folder, names, files in os.walk(root):
-            names[:] = sorted(name for name in names if not is_junk(Path(name)))
-            place = PurePosixPath(Path(folder).relative_to(root).as_posix())
-            self.files += [(place / name).as_posix() for name in files if not is_junk(Path(name))]
-        self.files.sort()
+    def __init__(self, root: Path, reader: ImageReader = DEFAULT_READER) -> None:
+        self.root, self.reader = root, reader
+        self.files = sorted(path.relative_to(root).as_posix() for path in walk_files(root))
         self._by_key: dict[str, list[str]] = defaultdict(list)
         for file in self.files:
             self._by_key[_key(PurePosixPath(file).name)].append(file)
 
     @cached_property
     def images(self) -> list[str]:
-        """Files with the suffix of an image."""
-        return [file for file in self.files if suffix(file) in IMAGE_SUFFIXES]
+        """Image files, known by their suffix, or DICOMs by their content."""
+        return [file for file in self.files if is_image_file(self.root / file)]
+
+    @cached_property
+    def _image_set(self) -> set[str]:
+        return set(self.images)
+
+    def is_image(self, file: str) -> bool:
+        """Return True if a file of this tree is an image."""
+        return file in self._image_set
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Return the files with one of some suffixes, such as `.json`."""
         return [file for file in self.files if suffix(file) in suffixes]
+
+    def image_size(self, file: str) -> Size:
+        """Return height and width of an image in pixels, as viewers show it."""
+        return self.reader.read_size(self.root / file)
 
     def path(self, file: str) -> Path:
         """Return the path of a file of this tree."""
@@ -253,9 +261,13 @@ class FolderTree:
 
 
 def suffix(file: str) -> str:
-    """Return the lower-case suffix of a file, such as `.png`, or `.nii.gz`."""
+    """Return the lower-case suffix of a file, such as `.png`, or `.nii.gz`.
+
+    The end of a DICOM's name such as `1.2.840.1` is no suffix.
+    """
     lower = file.lower()
-    return ".nii.gz" if lower.endswith(".nii.gz") else PurePosixPath(lower).suffix
+    found = ".nii.gz" if lower.endswith(".nii.gz") else PurePosixPath(lower).suffix
+    return "" if found[1:].isdecimal() else found
 
 
 def stem(file: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     IMAGE_WORDS,
     MASK_WORDS,
@@ -34,7 +33,6 @@ IMAGE_ENDS = re.compile(
     r"^(?:(?:image|img|im|scan)[ _.-](?P<end>.+)|(?P<start>.+?)[ _.-](?:image|img|im|scan))$",
     re.IGNORECASE,
 )
-MASK_SUFFIXES = IMAGE_SUFFIXES | {".npy", ".gif"}
 
 
 class ImageMaskFolders(Layout):
@@ -192,7 +190,7 @@ def _split_by_folder(tree: FolderTree) -> tuple[list[str], list[str]]:
     """Return the images and the masks that the names of their folders tell apart."""
     images, masks = [], []
     for file in tree.files:
-        if suffix(file) not in MASK_SUFFIXES:
+        if not _is_picture(tree, file):
             continue
         kind = _folder_kind(folder_of(file))
         if kind == "mask":
@@ -200,6 +198,11 @@ def _split_by_folder(tree: FolderTree) -> tuple[list[str], list[str]]:
         elif kind == "image":
             images.append(file)
     return images, masks
+
+
+def _is_picture(tree: FolderTree, file: str) -> bool:
+    """Return True for an image, or a mask that is an array."""
+    return suffix(file) == ".npy" or tree.is_image(file)
 
 
 def _folder_kind(folder: str) -> str | None:
@@ -215,7 +218,7 @@ def _folder_kind(folder: str) -> str | None:
 
 def _split_by_name(tree: FolderTree) -> tuple[list[str], list[str]]:
     """Return the images, and the masks: files named as another file with a mask's ending."""
-    files = [file for file in tree.files if suffix(file) in MASK_SUFFIXES]
+    files = [file for file in tree.files if _is_picture(tree, file)]
     places = image_places(files)
     masks = [file for file in files if _base(file) in places]
     taken = set(masks)

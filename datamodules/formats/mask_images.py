@@ -44,9 +44,9 @@ WHITE = frozenset({1, 255, 65535})  # numbers that all mean "lesion" in a mask o
 BLACK = "#000000"
 BACKGROUND = "background"  # the name in datamodule.mask_values of values that are no class
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
-SURVEY_VERSION = 2  # increase it when the reading of values changes
+SURVEY_VERSION = 1  # increase it when the reading of values changes
 NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
-COLOR_PATTERN = re.compile(r"#?[0-9a-fA-F]{6}")
+COLOR_PATTERN = re.compile(r"(?:#|rgb)?([0-9a-fA-F]{6})")  # rgb: as on the command line
 
 
 class MaskImage(NamedTuple):
@@ -133,7 +133,7 @@ class MaskReading:
 def read_mask(
     path: Path, reading: MaskReading | None = None, reader: ImageReader = DEFAULT_READER
 ) -> MaskImage:
-    """Read one mask image, turned by its EXIF orientation if it has one.
+    """Read one mask image in the orientation that viewers show.
 
     Args:
         path: The file; every error message names it.
@@ -428,10 +428,10 @@ def parse_value(value: Any) -> Value:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and COLOR_PATTERN.fullmatch(value):
-        return f"#{value.removeprefix('#').lower()}"
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) != 6:
         return int(value)
+    if isinstance(value, str) and (found := COLOR_PATTERN.fullmatch(value)):
+        return f"#{found.group(1).lower()}"
     raise ValueError(f"{value!r} is neither a whole number nor a color")
 
 
@@ -457,30 +457,28 @@ def read_mask_size(path: Path, reader: ImageReader) -> Size:
 
 def _load_values(path: Path, reader: ImageReader) -> tuple[np.ndarray, MaskContent]:
     """Return the stored values of a mask, `H x W`, and which there are; a color is 0xRRGGBB."""
-    data = read_bytes(path)
     if path.suffix.lower() == ".npy":
         return _describe_gray(path, _load_array(path))
+    data = read_bytes(path)
     if is_dicom(path, data):
         return _describe_gray(path, reader.read(path, 1, data).to_uint8(None)[..., 0])
     image = replace(reader, frame=0).decode(path, data)
-    pixels, content = _describe_image(path, image, data)
-    return turn_as_shown(pixels, image), content
-
-
-def _describe_image(path: Path, image: Image.Image, data: bytes) -> tuple[np.ndarray, MaskContent]:
-    """Describe a decoded image as it is stored."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ContentError(
             f"{path} holds {frames} images, and a mask file holds one; write each as its own file"
         )
+    pixels, content = _describe_image(path, image, data)
+    return turn_as_shown(pixels, image), content
+
+
+def _describe_image(path: Path, image: Image.Image, data: bytes) -> tuple[np.ndarray, MaskContent]:
     if image.mode == "P" and "transparency" not in image.info:
         return _describe_palette(path, image)
-    if image.mode == "P" or image.mode in ("PA", "La", "RGBa"):
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        # also one gray value or color that is declared transparent
         return _describe_color(path, np.asarray(image.convert("RGBA")))
     pixels = _raw_pixels(path, image, data)
-    if "transparency" in image.info:  # one gray value or color that is declared transparent
-        return _describe_color(path, np.asarray(image.convert("RGBA")))
     return _describe_gray(path, pixels) if pixels.ndim == 2 else _describe_color(path, pixels)
 
 

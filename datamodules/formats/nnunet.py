@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -19,7 +18,6 @@ from datamodules.formats.layout import (
     LayoutOptions,
     folder_of,
     stem,
-    suffix,
 )
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
@@ -63,7 +61,7 @@ class NnUnetLayout(Layout):
         masks = {
             stem(file): file
             for file in tree.files
-            if folder_of(file) == labels and suffix(file) in IMAGE_SUFFIXES
+            if folder_of(file) == labels and tree.is_image(file)
         }
         channels: dict[str, list[str]] = defaultdict(list)
         for file in tree.files:

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -24,7 +22,6 @@ from datamodules.formats.layout import (
     folder_of,
     list_files,
     split_of,
-    suffix,
 )
 from datamodules.formats.rle import Rle, decode_siim, validate_rle
 
@@ -268,7 +265,7 @@ def _find_image(tree: FolderTree, file: str, name: Any) -> str | None:
     text = str(name).strip()
     if not text:
         return None
-    found = tree.locate(text, folder_of(file), lambda each: suffix(each) in IMAGE_SUFFIXES)
+    found = tree.locate(text, folder_of(file), tree.is_image)
     return found or tree.locate_image_stem(text, folder_of(file))
 
 
@@ -408,7 +405,7 @@ def _add_mask(
 
 def _decode_pairs(tree: FolderTree, record: ImageRecord, text: str, where: str) -> Rle:
     """Decode `start length` pairs, column by column from 1, as Kaggle writes them."""
-    height, width = read_image_size(tree.path(record.image))
+    height, width = tree.image_size(record.image)
     numbers = np.array(text.split(), np.int64)
     if len(numbers) % 2 or numbers[0] < 1:
         raise ContentError(

@@ -6,6 +6,7 @@ Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as Lab
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +16,6 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -27,7 +26,6 @@ from datamodules.formats.layout import (
     folder_of,
     split_of,
     stem,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons
 
@@ -208,18 +206,14 @@ class VocLayout(Layout):
 def _voc_files(tree: FolderTree) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Return images, masks and XML files by their stems."""
 
-    def within(folder: str, *suffixes: str) -> dict[str, str]:
-        """Return the files of a folder with some suffixes."""
-        return {
-            stem(file): file
-            for file in tree.files
-            if PurePosixPath(folder_of(file)).name == folder and suffix(file) in suffixes
-        }
+    def within(folder: str, files: Sequence[str]) -> dict[str, str]:
+        """Return those of some files that lie in a folder."""
+        return {stem(file): file for file in files if PurePosixPath(folder_of(file)).name == folder}
 
     return (
-        within("JPEGImages", *IMAGE_SUFFIXES),
-        within("SegmentationClass", *IMAGE_SUFFIXES),
-        within("Annotations", ".xml"),
+        within("JPEGImages", tree.images),
+        within("SegmentationClass", tree.images),
+        within("Annotations", tree.with_suffix(".xml")),
     )
 
 
@@ -253,7 +247,7 @@ def _read_label_colors(tree: FolderTree) -> dict[str, str]:
 def _add_boxes(tree: FolderTree, file: str, record: ImageRecord) -> list[str]:
     """Add the boxes of an XML file to a record; return what was repaired."""
     voc = read_voc(tree.path(file))
-    height, width = record.size = voc.size or read_image_size(tree.path(record.image))
+    height, width = record.size = voc.size or tree.image_size(record.image)
     notes = []
     for number, (name, corners) in enumerate(voc.objects, start=1):
         where = f"{voc.path}: object {number} ('{name}')"

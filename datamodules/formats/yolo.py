@@ -3,14 +3,12 @@
 Format: https://docs.ultralytics.com/datasets/segment/
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import IMAGE_SUFFIXES
-from datamodules.formats.image_io import read_image_size
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -19,7 +17,6 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     split_of,
-    suffix,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, scale_polygon
 
@@ -59,7 +56,7 @@ def _label_files(tree: FolderTree) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for image in tree.files:
         parts = PurePosixPath(image).parts
-        if suffix(image) not in IMAGE_SUFFIXES or "images" not in parts[:-1]:
+        if "images" not in parts[:-1] or not tree.is_image(image):
             continue
         place = len(parts) - 1 - parts[::-1].index("images")  # Ultralytics takes the last one
         moved = PurePosixPath(*parts[:place], "labels", *parts[place + 1 :])
@@ -104,7 +101,7 @@ def _read_outlines(
 ) -> list[str]:
     """Add the outlines of a text file to a record; return what was repaired."""
     path = tree.path(label)
-    height, width = read_image_size(Path(tree.path(record.image)))
+    height, width = tree.image_size(record.image)
     notes = []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

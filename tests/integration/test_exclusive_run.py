@@ -1,6 +1,7 @@
 """Masks of three exclusive classes from a table of RLEs to page, prediction and test-time views."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,21 @@ def test_predicted_class_maps_have_the_confusion_of_the_evidence_and_the_rles_of
             rows = pd.read_csv(finished / f"predictions/{name}/submission.csv", dtype=str)
             cell = rows.set_index("ImageId").loc[[id], "EncodedPixels"].iloc[0]
             assert (cell.strip() == "-1") == (not (predicted == k).any())
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_is_predicted_as_the_test_was(finished, table, cli, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(table / "40.png", folder)
+    words = [word for word in WORDS if not word.startswith(("datamodule=", "datamodule/"))]
+    words = [word.replace("report]", "report,predictions]") for word in words]
+    words += ["datamodule=folder", f"datamodule.root={folder}", f"ckpt_path={finished}"]
+    code, said = cli(*words, "do=[predict]", folder=tmp_path / "predicted")
+    assert code == 0, said
+    again = np.asarray(Image.open(tmp_path / "predicted/predictions/masks/40.png"))
+    tested = np.asarray(Image.open(finished / "predictions/masks/i40.png"))
+    assert np.array_equal(again, tested)
 
 
 @pytest.mark.slow

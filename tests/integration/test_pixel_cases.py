@@ -171,11 +171,12 @@ def test_coco_exif(orientation, annotated, tmp_path):
     root = tmp_path / "table"
     root.mkdir()
     Image.fromarray(mask * 255).save(root / "m.png")
+    np.save(root / "m.npy", mask)
+    cells = [encode_rle(mask[..., None]), "m.png", "m.npy", ["m.png", "m.npy"]]
     rows = []
     for n, split in enumerate(SPLITS):
         save_turned(root / f"{n}.jpg", shown(n), orientation)
-        cell = encode_rle(mask[..., None]) if n % 2 else "m.png"
-        rows.append({"id": str(n), "image": f"{n}.jpg", "split": split, "mask": cell})
+        rows.append({"id": str(n), "image": f"{n}.jpg", "split": split, "mask": cells[n]})
     data = table(root, rows)
     data.prepare_data()
     for n in range(4):

@@ -58,6 +58,7 @@ def test_data_whose_classes_may_overlap_are_refused(exclusive):
     else:
         with pytest.raises(UserError, match="classes of this data may overlap"):
             module.setup("validate")
+        module.setup("predict")  # a folder of images says nothing about classes
 
 
 def test_the_logged_scores_are_the_means_over_classes_of_the_report():
