@@ -631,6 +631,10 @@ def test_unreadable_file_ends_a_fit_but_not_a_prediction(tmp_path):
     assert list(folder.unreadable) == ["2"] and "2.png is not an image" in folder.unreadable["2"]
     ids = [id for batch in folder.predict_dataloader() for id in batch["id"]]
     assert ids == ["0", "1", "3"]
+    built = folder.cache.folder.stat().st_ino  # it is used again while nothing has changed
+    folder = FolderDataModule(classes=["lesion"], **base(tmp_path / "data"))
+    folder.prepare_data()
+    assert list(folder.unreadable) == ["2"] and folder.cache.folder.stat().st_ino == built
     Image.fromarray(scene(disc(), 2)).save(tmp_path / "data/2.png")
     again = FolderDataModule(classes=["lesion"], **base(tmp_path / "data"))
     again.prepare_data()
