@@ -255,13 +255,13 @@ class ServingDataModule(LightningDataModule):
     def pixels(self) -> np.ndarray:
         """Number of pixels outside and inside the masks of each class, `classes x 2`.
 
-        They are counted over the training rows that are used, at each image's own size.
+        They are counted over the training rows that are used, at each image's own size, without
+        ignored pixels.
         """
         rows, _ = subsample_negatives(self.table, self.cache, self.sampling, self.seed)
         inside = np.asarray(self.cache.areas)[rows].sum(0)
-        return np.stack(
-            [np.asarray(self.cache.sizes, np.int64)[rows].prod(1).sum() - inside, inside], 1
-        )
+        counted = self.cache.counted_pixels[rows].sum()
+        return np.stack([counted - inside, inside], 1)
 
     @property
     def window_is_given(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from datamodules.arguments import ArgumentError, Names, validated
+from datamodules.arguments import ArgumentError, Names, PositiveInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
@@ -49,6 +49,8 @@ class OwnDataModule(ManifestDataModule):
             the patient. None takes what the layout knows.
         columns: Columns of a table: `{image: path, label: finding, group: patient}`.
         table: File of the table below `root`; None takes the only one.
+        rle_size: Side in pixels of the images that run lengths of a table were made for, `image`
+            for each image's own size; None refuses them, because they do not say it.
         image_kind: What the images are, in the plural, for the heading of the page; empty for the
             name of the folder.
         **base: As `ManifestDataModule`.
@@ -65,6 +67,7 @@ class OwnDataModule(ManifestDataModule):
         group_pattern: str | None = None,
         columns: Mapping[str, str] | None = None,
         table: str | None = None,
+        rle_size: PositiveInt | Literal["image"] | None = None,
         image_kind: str = "",
         **base: Any,
     ) -> None:
@@ -80,7 +83,7 @@ class OwnDataModule(ManifestDataModule):
         self.unannotated, self.boxes = unannotated, boxes
         self.group_pattern = None if group_pattern is None else _compile(group_pattern)
         self.options = LayoutOptions(
-            self.class_names, boxes, normalized, columns or {}, table_name(table)
+            self.class_names, boxes, normalized, columns or {}, table_name(table), rle_size
         )
         self.image_kind = image_kind
 

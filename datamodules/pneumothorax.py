@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from datamodules.arguments import FilePath, validated
+from datamodules.arguments import FilePath, PositiveInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
 from datamodules.formats.image_files import (
@@ -27,10 +28,13 @@ from datamodules.formats.image_files import (
     walk_files,
 )
 from datamodules.formats.mask_images import read_mask
-from datamodules.formats.rle import EMPTY_TEXT, Rle, decode_rle, decode_siim
+from datamodules.formats.rle import EMPTY_TEXT, Rle, decode_rle, decode_siim, scale_rle
+from datamodules.formats.tables import find_separator
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import CleaningReport
+from datamodules.phantoms.folder import MARKER_FILE
 
+COMPETITION_SIZE = 1024  # pixels, side of all images of the competition
 CSV_COLUMNS = ("ImageId", "EncodedPixels")  # the published file has a blank before the second
 csv.field_size_limit(
     2**27
@@ -75,7 +79,9 @@ def has_mask_column(path: Path) -> bool:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
         ) as file:
-            return CSV_COLUMNS[1] in [name.strip() for name in next(csv.reader(file), [])]
+            first = file.readline()
+            header = next(csv.reader([first], delimiter=find_separator(first)), [])
+            return CSV_COLUMNS[1] in [name.strip() for name in header]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error):
         return False
 
@@ -108,8 +114,10 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
         ) as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
+            first = file.readline()
+            separator = find_separator(first)
+            header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+            reader = csv.reader(file, delimiter=separator)
             missing = [name for name in CSV_COLUMNS if name not in header]
             if missing:
                 problem = (
@@ -123,9 +131,9 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
             id, pixels = map(header.index, CSV_COLUMNS)
             return [
                 (
-                    reader.line_num,
+                    reader.line_num + 1,
                     row[id].strip() if id < len(row) else "",
-                    row[pixels].strip() if pixels < len(row) else None,
+                    _plain_text(row[pixels]) if pixels < len(row) else None,
                 )
                 for row in reader
                 if row
@@ -136,6 +144,11 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
         raise ManifestError(
             f"{path} cannot be read as a CSV ({error}); restore the file from its source"
         ) from error
+
+
+def _plain_text(text: str) -> str:
+    """Return the RLE text of a cell; pandas writes an empty cell as nan."""
+    return EMPTY_TEXT if text.strip().lower() in ("nan", "none", "null") else text.strip()
 
 
 PNG_NAME_PATTERN = re.compile(r"(\d+)_(train|test)_([01])_$")  # index_split_LABEL_
@@ -239,6 +252,7 @@ def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterat
     for path in sorted(_iter_dicoms(root)):
         if files.setdefault(image_name(path), path) != path:
             cleaning.count("second DICOM of the same name: left out", str(path))
+    texts = {_match_name(image, files): own for image, own in texts.items()}
     _count_unmatched(
         root,
         sorted(texts.keys() - files.keys()),
@@ -256,6 +270,17 @@ def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterat
     for image, own in texts.items():
         if image in files:
             yield ImageRecord(image, files[image], rle_texts=tuple(own))
+
+
+def _match_name(image: str, files: Mapping[str, Path]) -> str:
+    """Return the file's name that an ImageId means: also with a suffix, or without its zeros."""
+    if image in files:
+        return image
+    bare = image_name(Path(image))
+    if bare in files or not bare.isdecimal():
+        return bare
+    same = [name for name in files if name.isdecimal() and int(name) == int(bare)]
+    return same[0] if len(same) == 1 else bare
 
 
 def _find_annotations(root: Path) -> Path:
@@ -364,6 +389,9 @@ class PneumothoraxDataModule(ManifestDataModule):
             or `refuse` them.
         relative: True if the RLE texts count from the end of the previous run, as Kaggle's do;
             False if they hold the starts of runs.
+        rle_size: Side in pixels of the images that the RLE texts were made for; their masks are
+            scaled to other images. `image` is the size of each image itself. None is the 1024 of
+            the competition, and refuses images of another size.
         **base: As `ManifestDataModule`; `root` is the data set's folder.
     """
 
@@ -374,12 +402,14 @@ class PneumothoraxDataModule(ManifestDataModule):
         patients: FilePath | None = None,
         unmatched: Literal["drop", "refuse"] = "drop",
         relative: bool = True,
+        rle_size: PositiveInt | Literal["image"] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         self.patients = Path(patients).expanduser() if patients else None
         self.unmatched = unmatched
         self.relative = relative
+        self.rle_size = rle_size
 
     def manifest(self) -> Manifest:
         """Return the annotated images; `self.cleaning` lists what was left out."""
@@ -417,8 +447,10 @@ class PneumothoraxDataModule(ManifestDataModule):
 
     def _rle(self, image: ImageRecord) -> Rle | None:
         height, width = self.reader.read_size(image.image)
+        made_for = self._rle_side(image, height, width)
         try:
-            return decode_siim(image.rle_texts or (), height, width, self.relative)
+            rle = decode_siim(image.rle_texts or (), *made_for, self.relative)
+            return rle if made_for == (height, width) else scale_rle(rle, height, width)
         except ValueError as error:
             other = "false" if self.relative else "true"
             fix = (
@@ -426,6 +458,29 @@ class PneumothoraxDataModule(ManifestDataModule):
                 f" {'starts' if self.relative else 'gaps'}"
             )
             raise ManifestError(f"{self.root}: ImageId {image.id}: {error}; {fix}") from error
+
+    def _rle_side(self, image: ImageRecord, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the image that an RLE text was made for.
+
+        Raises:
+            ManifestError: The image has another size, or another shape, than the text.
+        """
+        if self.rle_size == "image" or self._are_phantoms:
+            return height, width
+        side = COMPETITION_SIZE if self.rle_size is None else self.rle_size
+        if (height, width) != (side, side) and (self.rle_size is None or height != width):
+            raise ManifestError(
+                f"{self.root}: image {image.id} is {height} x {width} pixels, and the run lengths"
+                f" of the competition are made for {side} x {side}, which they do not say; set"
+                f" datamodule.rle_size={side} to scale the masks to square images, or"
+                " datamodule.rle_size=image if they are made for these images"
+            )
+        return side, side
+
+    @cached_property
+    def _are_phantoms(self) -> bool:
+        """True for our own phantoms, whose texts are made for their images."""
+        return (self.root / MARKER_FILE).is_file()
 
     def _covers_image(self, image: ImageRecord) -> bool:
         """Return True if the RLE texts cover the whole image; swapped, such a mask is empty."""

@@ -55,7 +55,8 @@ def _is_open(cfg: DictConfig, key: str) -> bool:
     """Return True if a key is taken from the data."""
     parent, _, name = key.rpartition(".")
     place = OmegaConf.select(cfg, parent)
-    if not OmegaConf.is_dict(place) or not OmegaConf.is_interpolation(place, name):
+    known = OmegaConf.is_dict(place) and name in place
+    if not known or not OmegaConf.is_interpolation(place, name):
         return False
     written: Any = OmegaConf.to_container(place, resolve=False)
     return str(written[name]).startswith(FROM_DATA)

@@ -198,9 +198,11 @@ class EnsembleReport(ReportContributor):
                 f"{named}, searched on the out-of-fold evidence of all folds: {missed}; lower"
                 " callbacks.threshold_search.min_metrics"
             )
-        search.found = [
-            found | {"objective": f"{found['objective']}; {RULE_SOURCE}"} for found in search.found
-        ]
+        if not getattr(evidence, "exclusive", False):
+            search.found = [
+                found | {"objective": f"{found['objective']}; {RULE_SOURCE}"}
+                for found in search.found
+            ]
         if trainer.is_global_zero:
             print(f"{len(self.ensemble.members)} networks together; {RULE_SOURCE}")
 

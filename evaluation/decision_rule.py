@@ -111,7 +111,7 @@ class ExclusiveSegmentationRule(DecisionRule):
 
         Pixels at which `ignored` (`B x 1 x H x W`) is 1 are in no mask.
         """
-        masks = to_planes(predict_class_map(logits.float()), logits.shape[1])
+        masks = to_planes(predict_class_map(logits), logits.shape[1])
         return masks if ignored is None else masks & (ignored == 0)
 
     def set_extra_state(self, state: Any) -> None:

@@ -19,11 +19,10 @@ from evaluation.evidence import SegmentationEvidence
 from evaluation.exclusive_classes import (
     count_class_pairs,
     count_top_probabilities,
-    predict_class_map,
     to_class_map,
     to_planes,
 )
-from evaluation.logit_bins import N_BINS
+from evaluation.logit_bins import HALF_BIN, N_BINS
 from evaluation.logit_histogram import count_bytes, group_by_grid
 from evaluation.metrics.classification import N_CALIBRATION_BINS
 from evaluation.metrics.measurement import (
@@ -160,10 +159,11 @@ class SegmentationModule(EvaluatedModule):
         self, logits: Tensor, truth: Tensor, ignored: Tensor | None
     ) -> dict[str, Tensor]:
         """Return the arrays of the evidence that count pixels; see `SegmentationEvidence`."""
-        counts = count_bytes(self.rule.to_bytes(logits), truth, ignored)
+        bytes_ = self.rule.to_bytes(logits)
+        counts = count_bytes(bytes_, truth, ignored)
         if not self.exclusive:
             return {"counts": counts}
-        predicted, true = predict_class_map(logits), to_class_map(truth)
+        predicted, true = to_class_map(bytes_ >= HALF_BIN), to_class_map(truth)
         return {
             "counts": counts,
             "confusion": count_class_pairs(predicted, true, len(self.classes), ignored),

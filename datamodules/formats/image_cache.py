@@ -149,25 +149,41 @@ class ImageCache:
         """Content hashes of the image files, `N`."""
         return self._open_array("digests")
 
-    def mask(self, row: int, classes: int) -> np.ndarray:
-        """Return a row's mask on the canvas, 0/1 `height x width x classes`."""
+    @cached_property
+    def planes(self) -> int:
+        """Number of planes of each mask: one per class, and one of ignored pixels if there are."""
+        return len(self._truth[1]) // max(1, len(self.sizes))
+
+    @property
+    def has_ignored(self) -> bool:
+        """True if the last plane of the masks is that of pixels that neither train nor score."""
+        return self.has_masks and self.planes > self.areas.shape[1]
+
+    @cached_property
+    def counted_pixels(self) -> np.ndarray:
+        """Pixels of each image that are not ignored, `N`."""
+        pixels = np.asarray(self.sizes, np.int64).prod(1)
+        return pixels - self._open_array("ignored_areas") if self.has_ignored else pixels
+
+    def mask(self, row: int, planes: int) -> np.ndarray:
+        """Return the first planes of a row's mask on the canvas, 0/1 `height x width x planes`."""
         packed = np.array(self.masks[row])
         return (
             packed
-            if classes == 1
-            else np.unpackbits(packed, axis=2, count=classes, bitorder="little")
+            if self.planes == 1
+            else np.unpackbits(packed, axis=2, count=planes, bitorder="little")
         )
 
     @cached_property
     def _truth(self) -> tuple[np.ndarray, np.ndarray]:
         return self._open_array("truth"), self._open_array("truth_ends")
 
-    def truth(self, row: int, classes: int) -> np.ndarray:
-        """Return a row's mask at the image's own size, 0/1 `H x W x classes`."""
+    def truth(self, row: int, planes: int) -> np.ndarray:
+        """Return the first planes of a row's mask at the image's own size, 0/1 `H x W x planes`."""
         blob, ends = self._truth
         height, width = map(int, self.sizes[row])
-        first = row * classes
-        starts = [0 if cell == 0 else int(ends[cell - 1]) for cell in range(first, first + classes)]
+        first = row * self.planes
+        starts = [0 if cell == 0 else int(ends[cell - 1]) for cell in range(first, first + planes)]
         counts = [bytes(blob[start : ends[first + c]]) for c, start in enumerate(starts)]
         return decode_rle(
             [{"size": [height, width], "counts": text} if text else None for text in counts],

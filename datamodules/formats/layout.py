@@ -116,7 +116,7 @@ class LayoutOptions:
     normalized: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     table: str | None = None
-    sheet: str | None = None
+    rle_size: int | Literal["image"] | None = None
 
 
 class Layout(ABC):

@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -254,6 +255,17 @@ def decode_siim(rows: Sequence[str], height: int, width: int, relative: bool = T
     counts = counts[: len(edges) + int(counts[-1] > 0)]  # like pycocotools: no empty run at the end
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode()}
+
+
+def scale_rle(rle: Rle | None, height: int, width: int) -> Rle | None:
+    """Scale a mask to another size; a pixel is 1 if at least half of it is covered."""
+    if rle is None:
+        return None
+    mask = decode_rle([rle], *rle["size"])[..., 0] * np.uint8(255)
+    smaller = height * width < mask.size
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    scaled = cv2.resize(mask, (width, height), interpolation=method) >= 128
+    return encode_rle(scaled[..., None])[0]
 
 
 def rle_to_siim(rle: Rle | None, relative: bool = True) -> str:

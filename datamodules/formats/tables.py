@@ -23,7 +23,7 @@ from datamodules.formats.layout import (
     list_files,
     split_of,
 )
-from datamodules.formats.rle import Rle, decode_siim, validate_rle
+from datamodules.formats.rle import Rle, decode_siim, scale_rle, validate_rle
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx")
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # names of columns that are known, in any case
@@ -166,7 +166,8 @@ class MaskTable(TableLayout):
             )
             record.group = row[columns["group"]] or None if "group" in columns else None
             name = row[columns["label"]].strip() or "lesion" if "label" in columns else "lesion"
-            _add_mask(tree, file, record, row[columns["mask"]].strip(), name, where)
+            text = row[columns["mask"]].strip()
+            _add_mask(tree, file, record, text, name, where, options)
         made = list(records.values())
         _check_images(tree, file, made, table, columns)
         names = sorted({outline.name for record in made for outline in record.outlines})
@@ -375,7 +376,13 @@ def _check_images(
 
 
 def _add_mask(
-    tree: FolderTree, file: str, record: ImageRecord, text: str, name: str, where: str
+    tree: FolderTree,
+    file: str,
+    record: ImageRecord,
+    text: str,
+    name: str,
+    where: str,
+    options: LayoutOptions,
 ) -> None:
     """Add what a cell of masks holds: nothing, a path, a compressed RLE or pairs of numbers.
 
@@ -391,7 +398,8 @@ def _add_mask(
             raise ContentError(f"{where} has an RLE that cannot be used: {error}") from error
         return
     if re.fullmatch(r"[\d\s]+", text):
-        record.outlines.append(Outline(name, where, _decode_pairs(tree, record, text, where)))
+        rle = _decode_pairs(tree, record, text, where, options.rle_size)
+        record.outlines.append(Outline(name, where, rle))
         return
     mask = tree.locate(text, folder_of(file))
     if mask is None:
@@ -403,9 +411,22 @@ def _add_mask(
         record.masks.append(mask)
 
 
-def _decode_pairs(tree: FolderTree, record: ImageRecord, text: str, where: str) -> Rle:
-    """Decode `start length` pairs, column by column from 1, as Kaggle writes them."""
+def _decode_pairs(
+    tree: FolderTree, record: ImageRecord, text: str, where: str, rle_size: int | str | None
+) -> Rle:
+    """Decode `start length` pairs, column by column from 1, as Kaggle writes them.
+
+    Raises:
+        ContentError: The user did not say for which size they are made, or they do not fit it.
+    """
     height, width = tree.image_size(record.image)
+    if rle_size is None or (rle_size != "image" and height != width):
+        raise ContentError(
+            f"{where} has run lengths, which say neither the size of their image nor fit only one"
+            f" (this image is {height} x {width}); set datamodule.rle_size=image if they are made"
+            " for these images, or to the side of the square images that they are made for"
+        )
+    made_for = (height, width) if rle_size == "image" else (int(rle_size), int(rle_size))
     numbers = np.array(text.split(), np.int64)
     if len(numbers) % 2 or numbers[0] < 1:
         raise ContentError(
@@ -415,11 +436,10 @@ def _decode_pairs(tree: FolderTree, record: ImageRecord, text: str, where: str) 
     starts = numbers.copy()
     starts[::2] -= 1
     try:
-        rle = decode_siim([" ".join(map(str, starts))], height, width, relative=False)
+        rle = decode_siim([" ".join(map(str, starts))], *made_for, relative=False)
     except ValueError as error:
         raise ContentError(
-            f"{where} has run lengths that do not fit its image of {height} x {width} pixels"
-            f" ({error}); write masks as images, because run lengths say neither their size nor"
-            " their order"
+            f"{where} has run lengths that do not fit {made_for[0]} x {made_for[1]} pixels"
+            f" ({error}); correct datamodule.rle_size"
         ) from error
-    return rle  # type: ignore[return-value]
+    return scale_rle(rle, height, width)  # type: ignore[return-value]

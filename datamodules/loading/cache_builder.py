@@ -99,7 +99,12 @@ def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, w
             )
 
 
-CACHE_VERSION = 7
+CACHE_VERSION = 8
+
+
+def has_ignored_plane(manifest: Manifest) -> bool:
+    """Return True if mask images may hold pixels that neither train nor score."""
+    return manifest.mask_reading is not None and manifest.mask_reading.has_ignored
 
 
 def build_cache(
@@ -195,8 +200,9 @@ def _fill_cache(
     unreadable: str,
 ) -> None:
     n, classes = len(manifest), len(manifest.classes) if "mask" in manifest.rows else 0
+    planes = classes + has_ignored_plane(manifest) * bool(classes)
     packed = -(
-        -classes // 8
+        -planes // 8
     )  # bytes per mask pixel; one byte per class would fill most of the cache
     _check_disk_space(folder, n * size.height * size.width * (channels + packed))
 
@@ -215,6 +221,7 @@ def _fill_cache(
         create("thumbnails", np.uint8, THUMBNAIL_SIZE, THUMBNAIL_SIZE),
         create("digests", "S64"),
     )
+    ignored_areas = create("ignored_areas", np.int64) if planes > classes else None
     flat, soft = create("nearly_one_gray", bool), create("soft_masks", bool)
     notes = create("notes", np.uint8)
     unread: dict[int, str] = {}
@@ -227,7 +234,8 @@ def _fill_cache(
         view = load_view(manifest, row, channels, data)
         pixels = view.pixels
         height, width = pixels.shape[:2]
-        rles, soft[row], _ = manifest.mask(row) if classes else RowMask([])
+        rles, soft[row], ignored = manifest.mask(row) if classes else RowMask([])
+        rles = [*rles, ignored][:planes]
         check_mask_size(manifest, row, [rle["size"] for rle in rles if rle], height, width)
         box = Letterbox(height, width, size)
         images.write(row, view, box.image(pixels))
@@ -235,8 +243,10 @@ def _fill_cache(
             truth = decode_rle(rles, height, width)
             masks[row], areas[row] = (
                 np.packbits(box.mask(truth), axis=2, bitorder="little"),
-                truth.sum((0, 1)),
+                truth[..., :classes].sum((0, 1)),
             )
+            if ignored_areas is not None:
+                ignored_areas[row] = truth[..., classes:].sum()
         shown = view.to_uint8(images.own_window(row))
         sizes[row], thumbnails[row] = (
             (height, width),
@@ -256,7 +266,7 @@ def _fill_cache(
             return cache_row(row)
         except ManifestError as error:
             unread[row], sizes[row] = str(error), (1, 1)
-            return [b""] * classes
+            return [b""] * planes
 
     write_row = cache_row if unreadable == "refuse" else skip_unreadable
     with ThreadPoolExecutor(workers or joblib.cpu_count()) as pool:
@@ -269,7 +279,7 @@ def _fill_cache(
         )
     if unread:
         (folder / UNREADABLE_FILE).write_text(json.dumps(unread), encoding="utf-8")
-    _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes])
+    _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes, ignored_areas])
     images.finish()
 
 

@@ -107,11 +107,16 @@ class ManifestDataset(Dataset[Sample]):
         if self.weights is not None:
             sample["weight"] = torch.tensor(self.weights[key.row])
         if "mask" in planes:
-            sample["mask"] = _channels_first(planes["mask"])
+            sample["mask"] = _channels_first(planes["mask"][..., : self.classes])
+            if self.cache.has_ignored:
+                sample["ignored"] = _channels_first(planes["mask"][..., self.classes :])
         if self.evaluation_size is not None:
             sample["content"] = Letterbox(*self._native_size(key.row), key.image_size).content
             if "mask" in planes:
-                sample["truth"] = self._load_truth(key.row, planes["mask"], sample["content"])
+                truth = self._load_truth(key.row, planes["mask"], sample["content"])
+                sample["truth"] = truth[: self.classes]
+                if self.cache.has_ignored:
+                    sample["truth_ignored"] = truth[self.classes :]
                 if self.spacing is not None:
                     sample["spacing"] = self._grid_spacing(key.row, sample["truth"].shape[-2:])
         return sample
@@ -128,7 +133,7 @@ class ManifestDataset(Dataset[Sample]):
         """
         planes = {"image": self.cache.image(key.row, self.window)}
         if self.cache.has_masks:
-            planes["mask"] = self.cache.mask(key.row, self.classes)
+            planes["mask"] = self.cache.mask(key.row, self.cache.planes)
         if self.augmentation is not None:
             planes = self.augmentation(planes, sample_seed(self.seed, key))
         size = ImageSize.from_config(key.image_size)
@@ -158,7 +163,7 @@ class ManifestDataset(Dataset[Sample]):
                 content.left : content.left + content.width,
             ]
         else:
-            native = self.cache.truth(row, self.classes)
+            native = self.cache.truth(row, self.cache.planes)
             inside = (
                 native
                 if native.shape[:2] == size

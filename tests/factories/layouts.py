@@ -37,7 +37,7 @@ def draw(
     for n in range(count):
         labels = np.zeros(size, np.uint8)
         for k in range(1, classes + 1):
-            if n % 12 == 5 or (n + k) % 4 == 0:
+            if n % 12 == 5 or (n + 3 * k) % 5 == 0:
                 continue
             left, right = (k - 1) * width // classes, k * width // classes
             y, x = rng.uniform(0.3, 0.7) * height, rng.uniform(left + 4, right - 4)

@@ -33,7 +33,7 @@ CONF = Path(__file__).parents[3] / "conf"
 OURS = re.compile(r"_target_: ?((?:datamodules|lightning_modules|callbacks)\.[\w.]+)")
 WRONG = {"misspelt": "misspeltt", "true": True, "off": "off", "nan": float("nan")}
 # arguments that are any text: a path, or a name that the data, a library or a server knows;
-# two are checked by sentences of their own
+# some are checked by sentences of their own
 NAMES = {
     *(
         "root",
@@ -47,6 +47,9 @@ NAMES = {
         "true_masks",
         "manifest_name",
         "image_kind",
+        "layout",
+        "table",
+        "group_pattern",
         "part",
         "weights",
     ),

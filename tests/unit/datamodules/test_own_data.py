@@ -269,3 +269,24 @@ def test_leftovers_are_counted_and_groups_come_from_the_name(tmp_path):
     assert found[left]["examples"] == ["images/case03.png"]
     with pytest.raises(ManifestError, match="does not occur in images/case00"):
         own(root, group_pattern="(patient)").read_manifest()
+
+
+def test_csv_other_size(tmp_path):
+    """Run lengths made for 80 px would fit images of 40 px, at wrong places."""
+    root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
+    drawn = np.zeros((80, 80), np.uint8)
+    drawn[10:30, 20:24] = 1
+    starts = [f"{column * 80 + 10 + 1} 20" for column in range(20, 24)]
+    lines = ["ImageId,EncodedPixels"] + [
+        f"{n}.png,{' '.join(starts) if n % 2 else 'nan'}" for n in range(30)
+    ]
+    (root / "train.csv").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match=r"set datamodule\.rle_size=image if they are made"):
+        _ = own(root).table
+    data = own(root, rle_size=80)
+    data.prepare_data()
+    row = data.table.rows["id"].tolist().index("films/1")
+    assert np.array_equal(data.cache.truth(row, 1)[..., 0], drawn[::2, ::2])
+    assert data.cache.areas[data.table.rows["id"].tolist().index("films/2")].tolist() == [0]
+    with pytest.raises(ManifestError, match=r"do not fit 40 x 40 pixels .* datamodule\.rle_size"):
+        _ = own(root, rle_size="image").table

@@ -159,13 +159,13 @@ def test_absolute_run_lengths_are_read_where_they_are_said_to_be(thorax, data, t
     assert {texts[name] for name, one in drawn.items()} == {
         encode_siim(one.mask, relative=False) for one in drawn.values()
     }
-    made = data(root, relative=False)
+    made = data(root, relative=False, rle_size="image")
     for row, id in enumerate(made.table.rows["id"]):
         assert np.array_equal(made.cache.truth(row, 1)[..., 0], drawn[id].mask)
     with pytest.raises(
         ManifestError, match=r"datamodule\.relative=false if the numbers are starts"
     ):
-        _ = data(root).table
+        _ = data(root, rle_size="image").table
 
 
 def test_overlapping_rows_are_their_union(thorax, data, tmp_path):
@@ -179,7 +179,7 @@ def test_overlapping_rows_are_their_union(thorax, data, tmp_path):
     (root / "train-rle.csv").write_text(
         "\n".join([*others, f"{id},100 10 20 5", f"{id},105 10", f"{id}, 100 2"])
     )
-    again = data(root)
+    again = data(root, rle_size="image")
     row = again.table.rows["id"].tolist().index(id)
     assert again.table.rows["label"].iat[row] == 1 and again.cache.areas[row].tolist() == [15 + 5]
     assert np.flatnonzero(again.cache.truth(row, 1)[..., 0].ravel(order="F")).tolist() == [
@@ -196,4 +196,7 @@ def test_a_list_of_patients_is_not_taken_for_the_annotations(thorax, data, tmp_p
     root = linked(thorax, tmp_path / "named")
     for name, copy in (("train-rle.csv", "annotations.csv"), ("patients.csv", "who.csv")):
         shutil.copy(thorax / name, root / copy)
-    assert data(root).table.rows["label"].tolist() == data(thorax).table.rows["label"].tolist()
+    assert (
+        data(root, rle_size="image").table.rows["label"].tolist()
+        == data(thorax).table.rows["label"].tolist()
+    )

@@ -16,6 +16,7 @@ from torch import nn
 
 from datamodules.errors import UserError
 from engine import run_summary
+from engine.data_classes import set_known_classes
 from lightning_modules import checkpoint_io, ensemble
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.networks.library_imports import smp, timm
@@ -288,13 +289,16 @@ FULL = {
             "curriculum_pnx",
             "preclassify_pnx",
             "pseudo_mask_bone_scan",
+            "segmentation",
             "unetpp_brain_tumor",
             "upernet_chestx_det",
         ],
         GRAY,
     ),
     **dict.fromkeys(["upernet_pnx", "weak_bone_scan"], GRAY),
-    **dict.fromkeys(["linear_probe_pneumonia", "lora_pneumonia", "pretrain_chest"], HALF),
+    **dict.fromkeys(
+        ["classification", "linear_probe_pneumonia", "lora_pneumonia", "pretrain_chest"], HALF
+    ),
 }
 SCALED = {("full", name): numbers for name, numbers in FULL.items()}
 SCALED |= {
@@ -319,6 +323,7 @@ def test_the_table_below_has_every_experiment():
 def test_an_experiment_from_scratch_has_the_numbers_it_always_had(scale, experiment):
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", [f"experiment={experiment}", f"scale={scale}"])
+    set_known_classes(cfg, {"classes": ["finding"]})
     net = cfg.module.net
     for part in (net, net.get("net") or {}):
         for key in {"weights", "encoder_weights"} & set(part):

@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from datamodules.errors import ManifestError
 from datamodules.formats.rle import decode_rle
+from datamodules.image_size import ImageSize, SampleKey
 from datamodules.pneumothorax import PneumothoraxDataModule
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
@@ -286,6 +287,18 @@ def test_mask_values_name_numbers_unions_background_and_unknown_pixels(tmp_path)
     unknown = table(root, classes=["a", "b"], ignore_value=3)
     unknown.prepare_data()
     assert (unknown.cache.areas[:] == [36, 36]).all() and unknown.table.exclusive
+    labels = np.asarray(Image.open(root / "masks/0.png"))
+    outside = SIZE * SIZE - 36 - 64
+    assert unknown.pixels.tolist() == [[6 * outside, 6 * 36]] * 2
+    for evaluation in (False, True):
+        sample = unknown.dataset(evaluation)[SampleKey(0, 0, 0, ImageSize(SIZE, SIZE))]
+        assert np.array_equal(sample["ignored"][0].numpy(), labels == 3)
+        assert np.array_equal(sample["mask"].numpy(), [labels == 1, labels == 2])
+    assert np.array_equal(sample["truth_ignored"][0].numpy(), labels == 3)
+    assert np.array_equal(sample["truth"].numpy(), [labels == 1, labels == 2])
+    one = table(root, mask_values={1: "a", 2: "a"}, classes=["a"], ignore_value=3)
+    one.prepare_data()
+    assert np.array_equal(one.cache.mask(0, 1)[..., 0], (labels == 1) | (labels == 2))
     with pytest.raises(
         ManifestError, match=r"holds the value 3, which datamodule.mask_values does not name"
     ):
