@@ -75,7 +75,7 @@ class FolderDataModule(ManifestDataModule):
         rows = list(cache.unreadable)
         self.table.rows.loc[rows, "split"] = "unreadable"
         ids = self.table.rows["id"].tolist()
-        self.unreadable = {ids[row]: reason for row, reason in sorted(cache.unreadable.items())}
+        self.unreadable = {ids[row]: reason for row, reason in cache.unreadable.items()}
         window = self.find_window(cache)
         check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning, window)
         return cache

@@ -48,7 +48,7 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.training_record import RECORD_KEY, check_same_task
+from lightning_modules.training_record import RECORD_KEY, check_same_task, trained_window
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
@@ -150,6 +150,7 @@ def _evaluate_ensemble(
     module.load_state_dict(checkpoint_io.read_checkpoint(paths[0])["state_dict"])
     checkpoint_io.adopt_image_size(data, paths[0])
     checkpoint_io.adopt_window(data, paths[0])
+    _note_different_windows(data, paths)
     if "test" in cfg.do and not data.allow_leaks:
         ensemble.check_not_trained_on(
             data.table.rows["id"][data.table.rows["split"] == "test"].tolist(), data.root
@@ -163,6 +164,22 @@ def _evaluate_ensemble(
         trainer.test(module, datamodule=data, verbose=False)
     if "predict" in cfg.do:
         trainer.predict(module, datamodule=data, return_predictions=False)
+
+
+def _note_different_windows(data: ManifestDataModule, paths: Sequence[Path]) -> None:
+    """Tell that networks were trained with several windows, as those of folds are.
+
+    All of them see the images by the window of the first one.
+    """
+    found = [trained_window(checkpoint_io.read_metadata(path)) for path in paths]
+    windows = sorted({each.window for each in found if each is not None and each.window})
+    if len(windows) > 1 and data.window is None and rank() == 0:
+        listed = ", ".join(f"[{low:g},{high:g}]" for low, high in windows)
+        print(
+            f"the networks were trained with the windows {listed}, and that of {paths[0]} is used;"
+            " train them with datamodule.window=[low,high] to have one",
+            file=sys.stderr,
+        )
 
 
 def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | None) -> None:

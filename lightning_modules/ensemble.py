@@ -120,9 +120,8 @@ def load_members(module: SupervisedModule, paths: Sequence[Path], hint: str) -> 
     seen: list[str] = []
     for path in paths:
         checkpoint = read_checkpoint(path)
-        seen.append(
-            str([state for name, state in checkpoint.items() if name.endswith("DataModule")])
-        )
+        states = [state for name, state in checkpoint.items() if name.endswith("DataModule")]
+        seen.append(str([state.get("image_size") for state in states if "image_size" in state]))
         if seen[-1] != seen[0]:
             raise UserError(
                 f"{paths[0]} and {path} were trained on images of different sizes; {hint}"

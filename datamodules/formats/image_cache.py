@@ -97,7 +97,7 @@ class ImageCache:
         """Rows that could not be read, with the reason; only where `build_cache` skips them."""
         path = self.folder / UNREADABLE_FILE
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return {int(row): reason for row, reason in found.items()}
+        return {int(row): found[row] for row in sorted(found, key=int)}
 
     @cached_property
     def has_masks(self) -> bool:

@@ -26,6 +26,7 @@ from datamodules.formats.image_files import is_dicom
 from datamodules.formats.image_io import (
     DEFAULT_READER,
     ImageReader,
+    Size,
     bit_depth,
     decode_deep_color,
     read_bytes,
@@ -195,7 +196,7 @@ def survey_masks(
         cache_dir: Folder in which the result is kept for the next run; None keeps nothing.
         reader: Reader of the data set's files, for its limit of pixels.
     """
-    stored = None if cache_dir is None else cache_dir / f"mask-values-{_stamp(paths)}.json"
+    stored = None if cache_dir is None else cache_dir / f"mask-values-{_stamp(paths, reader)}.json"
     if stored is not None and stored.is_file():
         found = json.loads(stored.read_text(encoding="utf-8"))
     else:
@@ -224,8 +225,8 @@ def _survey_file(path: Path, reader: ImageReader) -> dict[str, Any] | None:
         return None
 
 
-def _stamp(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256(str(SURVEY_VERSION).encode())
+def _stamp(paths: Sequence[Path], reader: ImageReader) -> str:
+    digest = hashlib.sha256(f"{SURVEY_VERSION} {reader.max_pixels}".encode())
     for path in paths:
         status = path.stat() if path.is_file() else None
         known = "missing" if status is None else f"{status.st_size} {status.st_mtime_ns}"
@@ -444,6 +445,14 @@ def _order(value: Value) -> tuple[bool, int, str]:
 
 def _to_number(value: Value) -> int:
     return int(value[1:], 16) if isinstance(value, str) else value
+
+
+def read_mask_size(path: Path, reader: ImageReader) -> Size:
+    """Return height and width of a mask file, without decoding an image."""
+    if path.suffix.lower() != ".npy":
+        return replace(reader, frame=0).read_size(path)
+    height, width = _load_array(path).shape
+    return height, width
 
 
 def _load_values(path: Path, reader: ImageReader) -> tuple[np.ndarray, MaskContent]:

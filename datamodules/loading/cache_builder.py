@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +27,7 @@ from datamodules.formats.gray_levels import (
     summarize_values,
 )
 from datamodules.formats.image_cache import UNREADABLE_FILE, ImageCache
-from datamodules.formats.image_io import is_nearly_uniform
+from datamodules.formats.image_io import is_nearly_uniform, read_bytes
 from datamodules.formats.rle import decode_rle
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.letterbox import Letterbox
@@ -125,8 +124,8 @@ def build_cache(
         folder: Folder of all caches; it is made private to the user (mode 0700).
         workers: Number of decoding threads; None for one per core.
         unreadable: `refuse` a file that cannot be read, or `skip` it: its row is black and is
-            listed in `ImageCache.unreadable`. A cache that lists one is built again the next time,
-            because a codec or a permission may have been the reason.
+            listed in `ImageCache.unreadable`. The cache is built again when one of these files can
+            be read, because a codec or a permission may have been the reason.
 
     Raises:
         ManifestError: An image is missing, unreadable, or differs in size from its mask; or a mask
@@ -136,11 +135,10 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     size = ImageSize.from_config(size)
     place = folder / f"images-{cache_fingerprint(manifest, size, channels)}"
-    if place.is_dir() and not (place / UNREADABLE_FILE).is_file():
+    if place.is_dir() and _is_current(place, manifest, channels, unreadable):
         return ImageCache(place)
-    began = time.time()
     with FileLock(f"{place}.lock"):
-        if (place / UNREADABLE_FILE).is_file() and not _is_newer(place / UNREADABLE_FILE, began):
+        if place.is_dir() and not _is_current(place, manifest, channels, unreadable):
             shutil.rmtree(place)
         if not place.is_dir():  # another process may have built it in the meantime
             unfinished = folder / f"{place.name}.{os.getpid()}.tmp"
@@ -232,7 +230,7 @@ def _fill_cache(
 
     def cache_row(row: int) -> list[bytes]:
         """Write one row into the arrays and return the RLE counts of its masks."""
-        data = paths[row].read_bytes()
+        data = read_bytes(paths[row])
         view = load_view(manifest, row, channels, data)
         pixels = view.pixels
         height, width = pixels.shape[:2]
@@ -266,7 +264,7 @@ def _fill_cache(
         """Write one row; if its file cannot be read, note the reason and leave the row black."""
         try:
             return cache_row(row)
-        except (ManifestError, OSError) as error:
+        except ManifestError as error:
             unread[row], sizes[row] = str(error), (1, 1)
             return [b""] * planes
 
@@ -357,9 +355,20 @@ class _ImageArrays:
         np.save(self._folder / "value_pixels.npy", pixels)
 
 
-def _is_newer(path: Path, began: float) -> bool:
-    """Return True if another process wrote a file while this one waited for the lock."""
-    return path.stat().st_mtime > began
+def _is_current(place: Path, manifest: Manifest, channels: int, unreadable: str) -> bool:
+    """Return False if a cache lists a file as unreadable that can be read, or must be refused."""
+    rows = ImageCache(place).unreadable
+    return not rows or (
+        unreadable == "skip" and not any(_is_readable(manifest, row, channels) for row in rows)
+    )
+
+
+def _is_readable(manifest: Manifest, row: int, channels: int) -> bool:
+    try:
+        load_view(manifest, row, channels)
+    except ManifestError:
+        return False
+    return True
 
 
 def _read_true_area(manifest: Manifest, row: int) -> tuple[int, bool]:

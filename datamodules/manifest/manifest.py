@@ -19,6 +19,7 @@ from datamodules.formats.mask_images import (
     MaskReading,
     interpret_masks,
     read_mask,
+    read_mask_size,
     survey_masks,
 )
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
@@ -152,8 +153,9 @@ class Manifest:
             return int(rows["height"].iat[row]), int(rows["width"].iat[row])
         column = "mask" if get_crop(self, row) is None else "whole_mask"
         mask = rows[column].iat[row] if column in rows else None
+        mask = mask[0] if isinstance(mask, list | tuple) and _are_paths(mask) else mask
         if isinstance(mask, str | Path):
-            return self.reader.read_size(Path(mask))
+            return read_mask_size(Path(mask), self.reader)
         for rle in mask if isinstance(mask, list | tuple) else ():
             if isinstance(rle, dict) and rle.get("size"):
                 return int(rle["size"][0]), int(rle["size"][1])

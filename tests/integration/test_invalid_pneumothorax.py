@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import HTJ2KLossless
 
 from tests.conftest import SMALL_PNX, folder_hash
 
@@ -52,7 +52,7 @@ def truncate(root: Path) -> None:
 
 def other_codec(root: Path) -> None:
     dataset = dcmread(dicom(root))
-    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
     dataset.PixelData = encapsulate([b"junk" * 20])
     dataset.save_as(dicom(root))
 
@@ -119,7 +119,7 @@ BAD_DATA = {
     "no codec": (
         other_codec,
         [],
-        ".dcm is compressed as JPEG-LS Lossless",
+        ".dcm is compressed as High-Throughput JPEG 2000",
         "pip install 'pylibjpeg",
     ),
     "no layout": (

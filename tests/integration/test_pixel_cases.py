@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datamodules.preparation.validate import validate_dataset
 from PIL import Image, ImageCms, ImageOps
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -32,6 +31,7 @@ from datamodules.formats.rle import encode_rle
 from datamodules.image_size import SampleKey
 from datamodules.manifest.validation import BLANK_REASON, CleaningReport
 from datamodules.preparation.export import export_dataset
+from datamodules.preparation.inspect import check_dataset
 from datamodules.table import TableDataModule
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom about odd files
@@ -171,18 +171,19 @@ def test_coco_exif(orientation, annotated, tmp_path):
     root = tmp_path / "table"
     root.mkdir()
     Image.fromarray(mask * 255).save(root / "m.png")
+    np.save(root / "m.npy", mask)
+    cells = [encode_rle(mask[..., None]), "m.png", "m.npy", ["m.png", "m.npy"]]
     rows = []
     for n, split in enumerate(SPLITS):
         save_turned(root / f"{n}.jpg", shown(n), orientation)
-        cell = encode_rle(mask[..., None]) if n % 2 else "m.png"
-        rows.append({"id": str(n), "image": f"{n}.jpg", "split": split, "mask": cell})
+        rows.append({"id": str(n), "image": f"{n}.jpg", "split": split, "mask": cells[n]})
     data = table(root, rows)
     data.prepare_data()
     for n in range(4):
         image, on_canvas = sample(data, n)
         assert np.array_equal(image > 150, on_canvas > 0) and on_canvas.sum() == mask.sum()
     assert data.cleaning[reason] == 4
-    assert validate_dataset(table(root, rows))["problems"] == {}
+    assert check_dataset(table(root, rows))["problems"] == {}
 
 
 def test_exif_of_a_tiff_and_of_a_mask(tmp_path):
@@ -309,7 +310,7 @@ def test_px_flat(flat, tmp_path):
     data = files(tmp_path / "data", images)
     data.prepare_data()
     assert data.cleaning.as_dict()[BLANK_REASON] == {"count": 1, "examples": ["2"]}
-    summary = validate_dataset(files(tmp_path / "data", images))
+    summary = check_dataset(files(tmp_path / "data", images))
     assert summary["cleaning"][BLANK_REASON] == {"count": 1, "examples": ["2"]}
     with pytest.raises(ManifestError, match="3 of 4 images show nearly one gray value"):
         files(tmp_path / "most", [tissue(1), flat, flat, flat], allow_leaks=True).prepare_data()
@@ -630,6 +631,10 @@ def test_unreadable_file_ends_a_fit_but_not_a_prediction(tmp_path):
     assert list(folder.unreadable) == ["2"] and "2.png is not an image" in folder.unreadable["2"]
     ids = [id for batch in folder.predict_dataloader() for id in batch["id"]]
     assert ids == ["0", "1", "3"]
+    built = folder.cache.folder.stat().st_ino  # it is used again while nothing has changed
+    folder = FolderDataModule(classes=["lesion"], **base(tmp_path / "data"))
+    folder.prepare_data()
+    assert list(folder.unreadable) == ["2"] and folder.cache.folder.stat().st_ino == built
     Image.fromarray(scene(disc(), 2)).save(tmp_path / "data/2.png")
     again = FolderDataModule(classes=["lesion"], **base(tmp_path / "data"))
     again.prepare_data()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,22 @@ def test_the_window_of_the_training_is_used_on_other_images(trained, deep, cli, 
     code, said = cli(*words, "datamodule.window=[0,9000]", folder=tmp_path / "given")
     assert code == 0 and (0.0, 9000.0) in windows, said
     assert "datamodule.window=[0,9000] is used, and" in said and "was trained with [" in said
+
+
+def test_folds_with_windows_of_their_own_answer_together(deep, cli, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(deep, root)
+    table = pd.read_csv(root / "manifest.csv").drop(columns="split")
+    table.to_csv(root / "manifest.csv", index=False)
+    words = [*WORDS, f"datamodule.root={root}", "folds=2", "do=[fit,test]"]
+    code, said = cli(*words, folder=tmp_path / "folds")
+    assert code == 0, said
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(deep / "i0.png", other)
+    code, said = cli(*folder_words(other, tmp_path / "folds"))
+    assert code == 0 and "were trained with the windows [" in said, said
+    assert "fold0/checkpoints/best.ckpt is used" in said
 
 
 def test_a_network_of_8_bits_does_not_guess_the_window_of_deeper_images(deep, cli, tmp_path, steps):
