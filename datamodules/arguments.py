@@ -100,9 +100,32 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+COLOR_PATTERN = re.compile(r"(?:#|rgb)?([0-9a-fA-F]{6})")  # rgb: as on the command line
+
+
+def parse_mask_value(value: Any) -> int | str:
+    """Convert a value of mask images as a user writes it: a number, or a color as `#ff0000`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isdecimal() and len(value) != 6:
+        return int(value)
+    if isinstance(value, str) and (found := COLOR_PATTERN.fullmatch(value)):
+        return f"#{found.group(1).lower()}"
+    raise ValueError(f"{value!r} is neither a whole number nor a color")
+
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(_refuse_bool)]
 FilePath = str | Path
+MaskValue = Annotated[
+    int | str,
+    AfterValidator(parse_mask_value),
+    AllowedValues('a whole number, or a color such as "#ff0000"'),
+]
 FractionRange = Annotated[
     Sequence[Fraction],
     Field(min_length=2, max_length=2),

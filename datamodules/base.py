@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch.utils.data import DataLoader
 
 from datamodules.arguments import (
-    AllowedValues,
     Channels,
     FilePath,
+    MaskValue,
     NonNegativeInt,
     PixelCount,
     PositiveInt,
@@ -33,7 +33,6 @@ from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
 from datamodules.formats.gray_levels import Window
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import ImageReader
-from datamodules.formats.mask_images import parse_value
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
@@ -89,11 +88,6 @@ class TrainedWindow:
         return {"range": None if self.window is None else list(self.window), "given": self.given}
 
 
-MaskValue = Annotated[
-    int | str,
-    AfterValidator(parse_value),
-    AllowedValues('a whole number, or a color such as "#ff0000"'),
-]
 NumWorkers = int | Literal["auto"]
 
 

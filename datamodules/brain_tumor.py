@@ -22,6 +22,7 @@ from datamodules.formats.image_files import is_image_file
 from datamodules.formats.layout import FolderTree
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.validation import drop_straddling_copies
 
 SPLIT_FOLDERS = {
     "train": ("train",),
@@ -99,7 +100,7 @@ class BrainTumorDataModule(ManifestDataModule):
             raise ManifestError(
                 f"{self.root} has no annotated image; annotate some and export again"
             )
-        table = self._drop_straddling_copies(pd.DataFrame(rows))
+        table = drop_straddling_copies(pd.DataFrame(rows), self.split, self.cleaning)
         self._write_cleaned(set(table["id"]))
         return Manifest(table.reset_index(drop=True), classes=("tumor",), group_is="image")
 
@@ -215,26 +216,6 @@ class BrainTumorDataModule(ManifestDataModule):
             "split": split,
             "stratum": "tumor" if parts else "none",
         }
-
-    def _drop_straddling_copies(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Drop `.rf.` copies of an original that is in test too, or in val if the copy is in train.
-
-        This is done only for `split=folders`; a split by group keeps all copies together anyway.
-        """
-        rank = rows["split"].map({"test": 0, "val": 1, "train": 2})
-        straddling = rank > rank.groupby(rows["group"]).transform("min")
-        if self.split == "folders":
-            for name in rows["id"][straddling]:
-                self.cleaning.count(
-                    "copy of an original that is also in test or val: dropped", name
-                )
-            rows = rows[~straddling]
-        for group, members in rows.groupby("group"):
-            if len(members) > 1:
-                self.cleaning.count(
-                    "original with several .rf. copies: kept in one split", str(group)
-                )
-        return rows
 
     def _write_cleaned(self, kept: set[str]) -> None:
         """Write the kept annotations as COCO, with the masks that training uses as RLE."""

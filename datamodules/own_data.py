@@ -26,6 +26,7 @@ from datamodules.formats.layout import (
 from datamodules.formats.registry import LAYOUT_NAMES, LayoutMatch, find_layout
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.validation import drop_straddling_copies
 
 NEGATIVE_WORDS = {
     *("normal", "negative", "healthy", "benign", "none", "control", "no", "false", "0", "absent"),
@@ -194,6 +195,8 @@ class OwnDataModule(ManifestDataModule):
                 row["mask"] = paths[0] if len(paths) == 1 else (paths or None)
         table = pd.DataFrame(rows)
         table["mask"] = pd.Series([row["mask"] for row in rows], dtype=object)
+        if group_is == "image" and "split" in table:
+            table = drop_straddling_copies(table, self.split, self.cleaning).reset_index(drop=True)
         return Manifest(table, classes, group_is)
 
     def _outlines(self, record: ImageRecord, classes: Sequence[str]) -> list[Rle | None]:

@@ -6,7 +6,6 @@ decides once what each value is. Whatever is not certain is refused, never guess
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datamodules.arguments import parse_mask_value
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.atomic_write import atomic_write
 from datamodules.formats.image_files import is_dicom
@@ -46,7 +46,6 @@ BACKGROUND = "background"  # the name in datamodule.mask_values of values that a
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
 SURVEY_VERSION = 1  # increase it when the reading of values changes
 NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
-COLOR_PATTERN = re.compile(r"(?:#|rgb)?([0-9a-fA-F]{6})")  # rgb: as on the command line
 
 
 class MaskImage(NamedTuple):
@@ -256,7 +255,7 @@ def interpret_masks(
     Raises:
         ContentError: The values are not certain; the message lists them, and names the key.
     """
-    ignored = None if ignore_value is None else parse_value(ignore_value)
+    ignored = None if ignore_value is None else parse_mask_value(ignore_value)
     if mask_values:
         return _named_reading(contents, classes, mask_values, ignored)
     by_index = _indexes_are_labels(contents)
@@ -317,7 +316,9 @@ def _named_reading(
     ignored: Value | None,
 ) -> MaskReading:
     names_of = {
-        parse_value(value): [names] if isinstance(names, str) else [str(name) for name in names]
+        parse_mask_value(value): [names]
+        if isinstance(names, str)
+        else [str(name) for name in names]
         for value, names in mask_values.items()
     }
     names = list(dict.fromkeys(name for of in names_of.values() for name in of))
@@ -418,21 +419,6 @@ def _values_hint(values: Collection[Value]) -> str:
         f"say what each is with datamodule.mask_values={{{example}}} (and the value of unknown"
         f" pixels with datamodule.ignore_value), or {REDRAW_HINT}"
     )
-
-
-def parse_value(value: Any) -> Value:
-    """Convert a value as a user writes it: a number, or a color such as `#ff0000`.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.isdecimal() and len(value) != 6:
-        return int(value)
-    if isinstance(value, str) and (found := COLOR_PATTERN.fullmatch(value)):
-        return f"#{found.group(1).lower()}"
-    raise ValueError(f"{value!r} is neither a whole number nor a color")
 
 
 def _order(value: Value) -> tuple[bool, int, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from datamodules.arguments import check_value
 from datamodules.errors import ManifestError, UserError
@@ -94,6 +95,31 @@ def _check_true_boxes(id: str, name: str, boxes: Any) -> None:
             f" order"
             f" ({str(boxes)[:60]}); {fix}"
         )
+
+
+def drop_straddling_copies(
+    rows: pd.DataFrame, split: str, cleaning: CleaningReport
+) -> pd.DataFrame:
+    """Drop copies of an original that is in test too, or in val if the copy is in train.
+
+    Roboflow exports hold several augmented copies of an image. They are dropped only for
+    `split=folders`; a split by group keeps all copies together anyway.
+
+    Args:
+        rows: Rows with `id`, `group` (the original) and `split`.
+        split: Value of `datamodule.split`.
+        cleaning: Report to which the copies are added.
+    """
+    rank = rows["split"].map({"test": 0, "val": 1, "train": 2})
+    straddling = rank > rank.groupby(rows["group"]).transform("min")
+    if split == "folders":
+        for name in rows["id"][straddling]:
+            cleaning.count("copy of an original that is also in test or val: dropped", name)
+        rows = rows[~straddling]
+    for group, members in rows.groupby("group"):
+        if len(members) > 1:
+            cleaning.count("original with several .rf. copies: kept in one split", str(group))
+    return rows
 
 
 BLANK_REASON = "image of nearly one gray value"

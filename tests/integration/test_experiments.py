@@ -16,6 +16,7 @@ from datamodules.base import ManifestDataModule
 from engine import runner
 from engine.composition import compose_run, composed_run
 from engine.config_check import check_arguments, check_curriculum, check_keys
+from engine.data_classes import set_known_classes
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
@@ -77,6 +78,7 @@ def check_composition(experiment: str, scale: str, folder: Path) -> Any:
         check_keys(cfg)
         check_arguments(cfg)
         check_curriculum(cfg)
+        set_known_classes(cfg)
         assert set(runner.build_callbacks(cfg)) == set(
             cfg.callbacks
         )  # a misspelt one has no target

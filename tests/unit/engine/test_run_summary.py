@@ -25,7 +25,8 @@ AREAS = np.array([[9], [0], [0], [0], [4], [0], [7], [0]])  # of lesions, in pix
 
 
 @pytest.fixture
-def parts(tmp_path):
+def parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_summary, "short_description", lambda data: {})  # has tests of its own
     """Five train, one val and two test images of four patients; half of an epoch is positive."""
     rows = {
         "id": list("abcdefgh"),
