@@ -112,7 +112,7 @@ def describe_files(tree: FolderTree) -> str:
     common = sorted(kinds.items(), key=lambda item: -item[1])[:4]
     folders = sorted({file.rpartition("/")[0] for file in tree.files})
     return (
-        f"{len(tree.files)} files ({', '.join(f'{count} {kind}' for kind, count in common)}) in"
+        f"{len(tree.files)} file{'s' * (len(tree.files) > 1)} ({', '.join(f'{count} {kind}' for kind, count in common)}) in"
         f" {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}"
     )
 
