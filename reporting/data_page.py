@@ -114,6 +114,7 @@ def _describe_images(data: ManifestDataModule, found: Mapping[str, Any]) -> dict
     facts = {
         "images": f"{len(rows):,} ({counts})",
         "sizes": f"height x width in pixels: {common}{more}",
+        "gray values": _describe_window(data),
         "the network sees": f"{data.image_size} px, {data.channels} channel"
         + "s" * (data.channels > 1),
     }
@@ -121,6 +122,20 @@ def _describe_images(data: ManifestDataModule, found: Mapping[str, Any]) -> dict
         low, high = spacing.min(), spacing.max()
         facts["pixel spacing"] = f"{low:.3g} mm" if low == high else f"{low:.3g} to {high:.3g} mm"
     return facts
+
+
+def _describe_window(data: ManifestDataModule) -> str:
+    """Describe the depth of the images, and the window of those of more than 8 bits."""
+    deep = int(np.count_nonzero(data.cache.deep))
+    window = data.display_window()
+    if not deep or window is None:
+        return "8 bits, as stored (DICOMs by their own window)"
+    low, high = window
+    others = "all" if deep == len(data.table) else f"{deep:,} of {len(data.table):,}"
+    return (
+        f"{others} have more than 8 bits: {low:g} is shown black and {high:g} white in each of them"
+        " (datamodule.window)"
+    )
 
 
 def _describe_masks(data: ManifestDataModule) -> dict[str, str]:
@@ -212,7 +227,8 @@ def write_data_page(data: ManifestDataModule, found: dict[str, Any], folder: Pat
         folder: Folder of the run.
     """
     chosen = choose_rows(data)
-    dataset = ManifestDataset(data.cache, data.table, data.seed)
+    window = data.display_window()
+    dataset = ManifestDataset(data.cache, data.table, data.seed, window=window)
     sections = {
         why: [_picture(data, dataset[SampleKey(row, 0, 0, data.image_size)]) for row in rows]
         for why, rows in chosen.items()
@@ -301,8 +317,9 @@ def _augmented_pictures(data: ManifestDataModule, rows: Sequence[int]) -> list[l
     """Return each row's image and some augmented versions of it, as data URLs."""
     if data.augmentation is None:
         return []
-    plain = ManifestDataset(data.cache, data.table, data.seed)
-    augmented = ManifestDataset(data.cache, data.table, data.seed, data.augmentation)
+    window = data.display_window()
+    plain = ManifestDataset(data.cache, data.table, data.seed, window=window)
+    augmented = ManifestDataset(data.cache, data.table, data.seed, data.augmentation, window=window)
     return [
         [data_url(_draw(plain[SampleKey(row, 0, 0, data.image_size)]), "jpeg")]
         + [
