@@ -560,10 +560,15 @@ class ManifestDataModule(ServingDataModule, ABC):
         """Reader of the image files."""
         return ImageReader(self.frame, self.max_pixels, ignore_dicom_windows=self.window_is_given)
 
+    def describe_layout(self) -> dict[str, str]:
+        """Return how the files are laid out, heading -> sentence; empty if that is fixed."""
+        return {}
+
     def describe_reading(self) -> dict[str, str]:
         """Return how the files were read, heading -> sentence."""
         reading = self.table.mask_reading
-        return {} if reading is None else {"mask values": reading.describe()}
+        masks = {} if reading is None else {"mask values": reading.describe()}
+        return self.describe_layout() | masks
 
     def read_manifest(self) -> Manifest:
         """Return `manifest()` with the settings of this data module for reading its files."""

@@ -99,10 +99,9 @@ class OwnDataModule(ManifestDataModule):
         """The layout that the folder has, and why."""
         return find_layout(self.tree, self.task, self.layout, self.options)
 
-    def describe_reading(self) -> dict[str, str]:
-        """Return the layout and why it was recognized, and what the values of the masks are."""
-        layout = f"{self.match.layout.name}: {self.match.reason}"
-        return {"layout": layout} | super().describe_reading()
+    def describe_layout(self) -> dict[str, str]:
+        """Return the layout and why it was recognized."""
+        return {"layout": f"{self.match.layout.name}: {self.match.reason}"}
 
     def manifest(self) -> Manifest:
         """Return one row per image; `self.cleaning` lists what was repaired or left out."""

@@ -111,10 +111,11 @@ def describe_files(tree: FolderTree) -> str:
         kinds[kind] = kinds.get(kind, 0) + 1
     common = sorted(kinds.items(), key=lambda item: -item[1])[:4]
     folders = sorted({file.rpartition("/")[0] for file in tree.files})
+    listed = ", ".join(f"{count} {kind}" for kind, count in common)
     several = "s" * (len(tree.files) > 1)
     return (
-        f"{len(tree.files)} file{several} ({', '.join(f'{count} {kind}' for kind, count in common)})"
-        f" in {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}"
+        f"{len(tree.files)} file{several} ({listed}) in"
+        f" {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}"
     )
 
 

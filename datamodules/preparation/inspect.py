@@ -57,6 +57,9 @@ def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
     if data.phantom is not None:
         data.phantom(data.root)
     check_root(data.root)
+    print(data.root)
+    for heading, sentence in data.describe_layout().items():  # also if the files are refused
+        print(f"{heading}: {sentence}")
     manifest = data.read_manifest()  # not data.table, which stops at the first problem
     with ThreadPoolExecutor() as pool:
         results = pool.map(
@@ -87,7 +90,7 @@ def check_dataset(data: "ManifestDataModule") -> dict[str, Any]:
         "cleaning": data.cleaning.as_dict(),
         "problems": problems.as_dict(),
     }
-    _print_summary(data.root, summary)
+    _print_summary(summary)
     if summary["problems"]:
         raise ManifestError(_error_message(data.root, summary))
     return summary
@@ -301,10 +304,9 @@ def _summarize(manifest: Manifest, area: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _print_summary(root: Path, summary: dict[str, Any]) -> None:
+def _print_summary(summary: dict[str, Any]) -> None:
     """Print what was repaired or left out, and the problems."""
     console = Console()
-    console.print(escape(str(root)), soft_wrap=True)
     for kind, style in (("cleaning", None), ("problems", "red")):
         for what, cases in summary[kind].items():
             examples = (

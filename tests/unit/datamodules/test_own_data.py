@@ -1,6 +1,7 @@
 """Tests that one data set, written in every layout, is read as it was drawn."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,32 @@ def test_csv_other_size(tmp_path):
     assert data.cache.areas[data.table.rows["id"].tolist().index("films/2")].tolist() == [0]
     with pytest.raises(ManifestError, match=r"do not fit 40 x 40 pixels .* datamodule\.rle_size"):
         _ = own(root, rle_size="image").table
+
+
+ODD_NAMES = ["a (1)", "b, c", "d=e", "[f]", "g#h", "ä ö", "i'j", "k%20l", "m.n.o", "p;q", "r\\s"]
+
+
+def test_names_with_any_characters_are_matched(tmp_path):
+    root = tmp_path / "dätä [1], a=b (2)"
+    items = draw(24, size=(64, 64))
+    for item, name in zip(items, ODD_NAMES, strict=False):
+        item.name = name
+    image_mask_folders(root, items, NAMES)
+    composed = root / "images" / unicodedata.normalize("NFC", "ä ö.png")
+    composed.rename(composed.with_name(unicodedata.normalize("NFD", "ä ö.png")))
+    data = own(root)
+    data.prepare_data()
+    assert len(data.table) == 24 and not data.cleaning.as_dict()
+    for item in items:
+        ids = data.table.rows["id"].tolist()
+        row = ids.index(f"images/{item.name}")
+        assert np.array_equal(data.cache.truth(row, 2), expected(item, joined=False))
+
+
+def test_a_table_names_files_of_any_characters(tmp_path):
+    root = images(tmp_path / "data", *[f"films/{name}.png" for name in ODD_NAMES[:-1]])
+    lines = ["path,label"] + [
+        f'"films/{name}.png",{"ab"[n % 2]}' for n, name in enumerate(ODD_NAMES[:-1])
+    ]
+    (root / "table.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    assert labels(root).read_manifest().rows["label"].tolist() == [n % 2 for n in range(10)]
