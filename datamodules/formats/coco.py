@@ -1,9 +1,7 @@
 """Reader of COCO annotation files that checks every entry and converts polygons to masks."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +14,7 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     list_files,
+    read_json,
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
@@ -47,12 +46,7 @@ def read_coco(
         ManifestError: The JSON is malformed, a section is missing, ids are duplicated, an
             annotation refers to an unknown image or category, or coordinates look normalized.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"{path} is not valid JSON ({error}); export the data set again"
-        ) from error
+    content = read_json(path)
     for section in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise ManifestError(
@@ -249,12 +243,12 @@ class CocoLayout(Layout):
 
     def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with the three sections of COCO."""
-        files = _coco_files(tree)
+        files = tree.json_files("coco")
         return f"{list_files(files)}" if files else None
 
     def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
         """Read all annotation files; the split is that of the file's name or folder."""
-        files = _coco_files(tree)
+        files = tree.json_files("coco")
         records, counted = [], []
         seen: dict[str, str] = {}
         used: Counter[str] = Counter()
@@ -330,16 +324,3 @@ def original_name(file_name: str) -> str | None:
 def _split_of_name(file: str) -> str | None:
     """Return the split in the name of a file such as `instances_val2017.json`."""
     return split_of(f"{PurePosixPath(file).stem}/x")
-
-
-def _coco_files(tree: FolderTree) -> list[str]:
-    return [file for file in tree.with_suffix(".json") if _is_coco(tree.path(file))]
-
-
-def _is_coco(path: Path) -> bool:
-    """Return True if a JSON file has the sections of COCO."""
-    try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError, OSError):
-        return False
-    return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)

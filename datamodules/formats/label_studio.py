@@ -3,10 +3,8 @@
 Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
 """
 
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 
@@ -22,6 +20,7 @@ from datamodules.formats.layout import (
     Outline,
     folder_of,
     list_files,
+    read_json,
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
@@ -45,14 +44,14 @@ class LabelStudioLayout(Layout):
 
     def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with a list of tasks."""
-        files = [file for file in _task_files(tree) if _has_type(tree.path(file), LABEL_KEYS)]
+        files = [file for file in tree.json_files("label_studio") if _has_outlines(tree, file)]
         return list_files(files) if files else None
 
     def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
         """Read the tasks; an image needs exactly one annotation that was not cancelled."""
         records, counted, names = [], [], []
-        for file in _task_files(tree):
-            for task in json.loads(tree.path(file).read_text(encoding="utf-8-sig")):
+        for file in tree.json_files("label_studio"):
+            for task in read_json(tree.path(file)):
                 record, notes = _read_task(tree, file, task)
                 counted += [(note, record.image) for note in notes]
                 names += [outline.name for outline in record.outlines]
@@ -61,25 +60,10 @@ class LabelStudioLayout(Layout):
         return LayoutContent(records, sorted(set(names)), counted=counted)
 
 
-def _task_files(tree: FolderTree) -> list[str]:
-    return [file for file in tree.with_suffix(".json") if _is_task_list(tree.path(file))]
-
-
-def _is_task_list(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError, OSError):
-        return False
-    return (
-        isinstance(content, list)
-        and bool(content)
-        and all(isinstance(task, dict) and "data" in task for task in content)
-    )
-
-
-def _has_type(path: Path, types: Sequence[str] | dict[str, str]) -> bool:
-    text = path.read_text(encoding="utf-8-sig")
-    return any(f'"{kind}"' in text for kind in types)
+def _has_outlines(tree: FolderTree, file: str) -> bool:
+    """Return True if some task is annotated with outlines, and not with choices alone."""
+    text = tree.path(file).read_text(encoding="utf-8-sig")
+    return any(f'"{kind}"' in text for kind in LABEL_KEYS)
 
 
 def _check_once(tree: FolderTree, records: Sequence[ImageRecord]) -> None:

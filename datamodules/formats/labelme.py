@@ -5,7 +5,6 @@ Format: https://github.com/wkentaro/labelme
 
 import base64
 import io
-import json
 import math
 from typing import Any
 
@@ -21,6 +20,7 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     folder_of,
+    read_json,
     split_of,
     stem,
 )
@@ -39,15 +39,15 @@ class LabelMeLayout(Layout):
 
     def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize JSON files with shapes and an image's name."""
-        files = _labelme_files(tree)
-        first = next(iter(files), None)
-        return None if first is None else f"{len(files)} JSON files with shapes, such as {first}"
+        files = tree.json_files("labelme")
+        return f"{len(files)} JSON files with shapes, such as {files[0]}" if files else None
 
     def read(self, tree: FolderTree, options: LayoutOptions) -> LayoutContent:
         """Read the shapes of each file."""
         records, counted, names = [], [], []
         seen: dict[str, str] = {}
-        for file, content in _labelme_files(tree).items():
+        for file in tree.json_files("labelme"):
+            content = read_json(tree.path(file))
             image = _find_image(tree, file, content)
             if image in seen:
                 raise ManifestError(
@@ -73,18 +73,6 @@ class LabelMeLayout(Layout):
             if image not in seen
         ]
         return LayoutContent(records, sorted(set(names)), counted=counted)
-
-
-def _labelme_files(tree: FolderTree) -> dict[str, dict[str, Any]]:
-    found = {}
-    for file in tree.with_suffix(".json"):
-        try:
-            content = json.loads(tree.path(file).read_text(encoding="utf-8-sig"))
-        except (ValueError, UnicodeDecodeError, OSError):
-            continue
-        if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-            found[file] = content
-    return found
 
 
 def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:

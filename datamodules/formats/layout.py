@@ -4,6 +4,7 @@ A layout looks at the files of a folder (`FolderTree`), says whether it recogniz
 reads them into one `ImageRecord` per image. `datamodules/formats/registry.py` lists all layouts.
 """
 
+import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -175,6 +176,19 @@ class FolderTree:
         """Return True if a file of this tree is an image."""
         return file in self._image_set
 
+    @cached_property
+    def json_kinds(self) -> dict[str, str]:
+        """What the JSON files are: `coco`, `labelme` or `label_studio`; others are left out.
+
+        Each file is parsed once for all layouts.
+        """
+        kinds = {file: _json_kind(self.path(file)) for file in self.with_suffix(".json")}
+        return {file: kind for file, kind in kinds.items() if kind is not None}
+
+    def json_files(self, kind: str) -> list[str]:
+        """Return the JSON files of one kind."""
+        return [file for file, found in self.json_kinds.items() if found == kind]
+
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Return the files with one of some suffixes, such as `.json`."""
         return [file for file in self.files if suffix(file) in suffixes]
@@ -258,6 +272,36 @@ class FolderTree:
             if stem(file).isdecimal():
                 index[int(stem(file))].append(file)
         return index
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, with or without a byte-order mark.
+
+    Raises:
+        ManifestError: It is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise ManifestError(
+            f"{path} is not valid JSON ({error}); export the data set again"
+        ) from error
+
+
+def _json_kind(path: Path) -> str | None:
+    """Return the annotation format of a JSON file; None if it is none that is known."""
+    try:
+        content = read_json(path)
+    except ManifestError:
+        return None
+    if isinstance(content, dict):
+        if {"images", "annotations", "categories"} <= set(content):
+            return "coco"
+        return "labelme" if isinstance(content.get("shapes"), list) else None
+    tasks = isinstance(content, list) and bool(content)
+    if tasks and all(isinstance(task, dict) and "data" in task for task in content):
+        return "label_studio"
+    return None
 
 
 def suffix(file: str) -> str:
