@@ -83,9 +83,7 @@ class OwnDataModule(ManifestDataModule):
         self.class_names = tuple(classes or ())
         self.unannotated, self.boxes = unannotated, boxes
         self.group_pattern = None if group_pattern is None else _compile(group_pattern)
-        self.options = LayoutOptions(
-            self.class_names, boxes, normalized, columns or {}, table_name(table), rle_size
-        )
+        self.options = LayoutOptions(normalized, columns or {}, table_name(table), rle_size)
         self.image_kind = image_kind
 
     @cached_property

@@ -112,8 +112,6 @@ class LayoutContent:
 class LayoutOptions:
     """What the user says about a folder; see the arguments of `OwnDataModule`."""
 
-    classes: tuple[str, ...] = ()
-    boxes: Literal["refuse", "fill"] = "refuse"
     normalized: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     table: str | None = None

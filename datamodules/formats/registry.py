@@ -1,6 +1,5 @@
 """Registry of the layouts: which one a folder has, and why."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from datamodules.errors import ManifestError
@@ -117,8 +116,3 @@ def describe_files(tree: FolderTree) -> str:
         f"{len(tree.files)} file{several} ({listed}) in"
         f" {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}"
     )
-
-
-def layout_names(task: Task | None = None) -> Sequence[str]:
-    """Return the names of the layouts, of one task or of all."""
-    return [layout.name for layout in LAYOUTS if task in (None, layout.task)]

@@ -432,9 +432,9 @@ def _decode_pairs(
     height, width = tree.image_size(record.image)
     if rle_size is None or (rle_size != "image" and height != width):
         raise ContentError(
-            f"{where} has run lengths, which say neither the size of their image nor fit only one"
-            f" (this image is {height} x {width}); set datamodule.rle_size=image if they are made"
-            " for these images, or to the side of the square images that they are made for"
+            f"{where} has run lengths, which do not say the size of the image that they were made"
+            f" for (this image is {height} x {width}); set datamodule.rle_size=image if they were"
+            " made for these images, or the side of the square images that they were made for"
         )
     made_for = (height, width) if rle_size == "image" else (int(rle_size), int(rle_size))
     numbers = np.array(text.split(), np.int64)
