@@ -100,6 +100,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+ANY_VALUE = "any"  # every value of a mask that is not named, but 0
 COLOR_PATTERN = re.compile(r"(?:#|rgb)?([0-9a-fA-F]{6})")  # rgb: as on the command line
 
 
@@ -111,6 +112,8 @@ def parse_mask_value(value: Any) -> int | str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
+    if value == ANY_VALUE:
+        return ANY_VALUE
     if isinstance(value, str) and value.isdecimal() and len(value) != 6:
         return int(value)
     if isinstance(value, str) and (found := COLOR_PATTERN.fullmatch(value)):
@@ -124,7 +127,7 @@ FilePath = str | Path
 MaskValue = Annotated[
     int | str,
     AfterValidator(parse_mask_value),
-    AllowedValues('a whole number, or a color such as "#ff0000"'),
+    AllowedValues('a whole number, a color such as "#ff0000", or any'),
 ]
 FractionRange = Annotated[
     Sequence[Fraction],

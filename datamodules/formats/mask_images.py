@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datamodules.arguments import parse_mask_value
+from datamodules.arguments import ANY_VALUE, parse_mask_value
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.atomic_write import atomic_write
 from datamodules.formats.image_files import is_dicom
@@ -44,7 +44,7 @@ WHITE = frozenset({1, 255, 65535})  # numbers that all mean "lesion" in a mask o
 BLACK = "#000000"
 BACKGROUND = "background"  # the name in datamodule.mask_values of values that are no class
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
-SURVEY_VERSION = 1  # increase it when the reading of values changes
+SURVEY_VERSION = 2  # increase it when the reading of values changes
 NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
 
 
@@ -73,6 +73,7 @@ class MaskContent:
         count: Number of different values.
         colors: Color of each used palette index, "#rrggbb".
         soft: True if the only values between black and white are soft edges.
+        separate: True if each value but 0 is one connected area, as the numbers of objects are.
     """
 
     coding: Coding
@@ -80,6 +81,7 @@ class MaskContent:
     count: int
     colors: Mapping[int, str] = field(default_factory=dict)
     soft: bool = False
+    separate: bool = False
 
     def as_colors(self) -> "MaskContent":
         """Return the content of a palette image by its colors in place of its indexes."""
@@ -101,6 +103,7 @@ class MaskReading:
         channels: Channels of each value; none for the background.
         ignore_value: Value of pixels that neither train nor score; None if there is none.
         palette: True to read palette images by their indexes, False by their colors.
+        others: Channels of every other value; None if other values are refused.
         exclusive: True if no value belongs to two classes and there are several.
     """
 
@@ -108,6 +111,7 @@ class MaskReading:
     channels: Mapping[Value, tuple[int, ...]]
     ignore_value: Value | None = None
     palette: bool = True
+    others: tuple[int, ...] | None = None
 
     @property
     def exclusive(self) -> bool:
@@ -121,6 +125,8 @@ class MaskReading:
             for value, of in sorted(self.channels.items(), key=lambda item: _order(item[0]))
             if value != BLACK or any(isinstance(v, str) and v != BLACK for v in self.channels)
         ]
+        if self.others is not None:
+            parts.append(f"any other {' + '.join(self.classes[c] for c in self.others)}")
         return ", ".join([*parts, *([f"{self.ignore_value} ignored"] * self.has_ignored)])
 
     @property
@@ -167,7 +173,13 @@ def _apply(path: Path, pixels: np.ndarray, content: MaskContent, reading: MaskRe
         for value in content.values
         if value not in reading.channels and value != reading.ignore_value
     ]
-    if unknown or content.count > len(content.values):
+    if reading.others is not None:
+        known = [_to_number(value) for value in reading.channels]
+        rest = ~np.isin(pixels, known)
+        if reading.ignore_value is not None:
+            rest &= pixels != _to_number(reading.ignore_value)
+        masks[list(reading.others)] |= rest
+    elif unknown or content.count > len(content.values):
         raise ContentError(
             f"{path} holds {_list_values(list(content.values), content.count)}, and only"
             f" {reading.describe()} is known; {_values_hint(content.values)}"
@@ -292,11 +304,34 @@ def interpret_masks(
         _check_background(plain, reading)
         return reading
     if not classes and is_label_map and len(values) <= MAX_CLASSES:
+        _check_objects(plain)
         _check_background(plain, None)
         made = tuple(f"class_{value}" for value in values)
         of_value: dict[Value, tuple[int, ...]] = {value: (n,) for n, value in enumerate(values)}
         return MaskReading(made, background | of_value, ignored, by_index)
     raise ContentError(_uncertain(plain, classes, ignored))
+
+
+def _check_objects(contents: Mapping[Path, MaskContent]) -> None:
+    """Refuse masks whose values may number the objects of an image and be no classes.
+
+    Each mask then holds the values from 1 to the number of its objects, which differs, and each
+    value is one connected area.
+    """
+    shown = {
+        path: [value for value in content.values if value != 0]
+        for path, content in contents.items()
+    }
+    numbered = all(of == list(range(1, len(of) + 1)) for of in shown.values())
+    separate = all(contents[path].separate for path, of in shown.items() if of)
+    if numbered and separate and len({len(of) for of in shown.values() if of}) > 1:
+        most = max(shown, key=lambda path: len(shown[path]))
+        raise ContentError(
+            f"{most} holds the values 1 to {len(shown[most])}, others fewer, and each value is one"
+            " connected area, so that they may number objects of one class; set"
+            " datamodule.mask_values={any: lesion} if they do, or name the classes with"
+            " datamodule.mask_values={1: class_a, 2: class_b}"
+        )
 
 
 def _check_background(contents: Mapping[Path, MaskContent], reading: MaskReading | None) -> None:
@@ -334,7 +369,8 @@ def _named_reading(
         value: tuple(order.index(name) for name in of if name in order)
         for value, of in names_of.items()
     }
-    by_color = any(isinstance(value, str) for value in names_of)
+    others = channels.pop(ANY_VALUE, None)
+    by_color = any(isinstance(value, str) for value in channels)
     for value in [value for value in channels if isinstance(value, str)]:
         if len({value[1:3], value[3:5], value[5:]}) == 1:  # a gray, which is stored as one number
             channels.setdefault(int(value[1:3], 16), channels[value])
@@ -348,11 +384,11 @@ def _named_reading(
             " indexes are no labels; name colors in datamodule.mask_values, such as"
             f' "{max(contents[palettes[0]].colors.values())}"'
         )
-    reading = MaskReading(order, channels, ignored, palette=not by_color)
+    reading = MaskReading(order, channels, ignored, palette=not by_color, others=others)
     for path, content in contents.items():
         seen = content.as_colors() if by_color else content
         unknown = [v for v in seen.values if v not in channels and v != ignored]
-        if not seen.soft and (unknown or seen.count > len(seen.values)):
+        if others is None and not seen.soft and (unknown or seen.count > len(seen.values)):
             raise ContentError(
                 f"{path} holds {_list_values(unknown or list(seen.values), len(unknown))}, which"
                 " datamodule.mask_values does not name; add it there, as background if it is no"
@@ -503,7 +539,19 @@ def _describe_gray(
             f" {REDRAW_HINT}"
         )
     listed = tuple(int(value) for value in values[: MAX_CLASSES + 2])
-    return pixels, MaskContent(coding, listed, len(values))
+    separate = len(values) <= MAX_CLASSES and _are_connected(pixels, listed)
+    return pixels, MaskContent(coding, listed, len(values), separate=separate)
+
+
+def _are_connected(pixels: np.ndarray, values: Sequence[int]) -> bool:
+    """Return True if each value but 0 is one connected area; values from 1 on may be objects."""
+    if not values or values[-1] > MAX_CLASSES or values[0] < 0:
+        return False
+    return all(
+        cv2.connectedComponents((pixels == value).astype(np.uint8), connectivity=8)[0] == 2
+        for value in values
+        if value != 0
+    )
 
 
 def _unique(pixels: np.ndarray) -> np.ndarray:
@@ -571,7 +619,8 @@ def _describe_palette(path: Path, image: Image.Image) -> tuple[np.ndarray, MaskC
             f"{path} holds {_list_values(list(colors.values()), len(colors))} of a palette, and"
             f" several palette entries have the same color; {REDRAW_HINT}"
         )
-    return index, MaskContent("palette", tuple(used), len(used), colors)
+    separate = _are_connected(index, used)
+    return index, MaskContent("palette", tuple(used), len(used), colors, separate=separate)
 
 
 def _palette_to_colors(index: np.ndarray, content: MaskContent) -> tuple[np.ndarray, MaskContent]:

@@ -32,9 +32,21 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # names of columns that are known,
         *("imagename", "imageindex", "picture", "id"),
     ),
     "mask": ("mask", "maskpath", "maskfile", "segmentation", "encodedpixels", "rle", "maskrle"),
-    "label": ("label", "labels", "class", "finding", "findings", "findinglabels", "diagnosis", "y"),
+    "label": ("label", "labels", "class", "finding", "findings", "findinglabels", "diagnosis"),
     "group": ("patient", "patientid", "group", "subject", "subjectid", "case", "caseid", "pid"),
     "split": ("split", "set", "subset", "fold_name", "partition"),
+}
+NO_FINDINGS = {
+    "sex",
+    "gender",
+    "male",
+    "female",
+    "train",
+    "test",
+    "val",
+    "fold",
+    "istrain",
+    "istest",
 }
 EMPTY = {"", "nan", "-1"}  # a mask cell without a mask
 MISSING_GROUPS = {"na", "n/a", "null", "none", "nan", "unknown"}
@@ -292,6 +304,7 @@ def _one_hot_columns(table: pd.DataFrame, columns: Mapping[str, Any]) -> list[st
         str(name)
         for name in table.columns
         if name not in known
+        and re.sub(r"[^a-z]", "", str(name).lower()) not in NO_FINDINGS
         and set(table[name].str.strip().str.lower()) <= TRUE | FALSE
         and len(table)
     ]

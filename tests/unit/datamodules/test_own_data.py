@@ -282,7 +282,7 @@ def test_csv_other_size(tmp_path):
         f"{n}.png,{' '.join(starts) if n % 2 else 'nan'}" for n in range(30)
     ]
     (root / "train.csv").write_text("\n".join(lines))
-    with pytest.raises(ManifestError, match=r"set datamodule\.rle_size=image if they are made"):
+    with pytest.raises(ManifestError, match=r"set datamodule\.rle_size=image if they were made"):
         _ = own(root).table
     data = own(root, rle_size=80)
     data.prepare_data()

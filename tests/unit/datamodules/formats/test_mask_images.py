@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from datamodules.errors import ManifestError
+from datamodules.formats.mask_images import interpret_masks, survey_masks
 from datamodules.formats.rle import decode_rle
 from datamodules.image_size import ImageSize, SampleKey
 from datamodules.pneumothorax import PneumothoraxDataModule
@@ -305,6 +306,35 @@ def test_mask_values_name_numbers_unions_background_and_unknown_pixels(tmp_path)
         table(root, classes=["a", "b"], mask_values={1: "a", 2: "b"}).prepare_data()
     with pytest.raises(ManifestError, match="names a, and not b; name each class"):
         table(root, classes=["a", "b"], mask_values={1: "a", 2: "a"}).prepare_data()
+
+
+def objects(number_of):
+    """Number the objects of each image from 1; image n has 1 + n % 3 of them."""
+
+    def write(path, mask):
+        labels = np.zeros((SIZE, SIZE), np.uint8)
+        for k in range(number_of(int(path.stem))):
+            labels[5 + 12 * k : 11 + 12 * k, 5:11] = k + 1
+        Image.fromarray(labels).save(path)
+
+    return write
+
+
+def test_numbers_of_objects_are_not_taken_for_classes(tmp_path):
+    root = write_table(tmp_path / "data", objects(lambda n: 1 + n % 3))
+    with pytest.raises(
+        ManifestError, match=r"may number objects of one class; set datamodule.mask_values=.any: "
+    ):
+        interpret_masks(survey_masks(sorted((root / "masks").iterdir())))
+    data = table(root, mask_values={"any": "lesion"})
+    data.prepare_data()
+    assert data.cache.areas[:, 0].tolist() == [36 * (1 + n % 3) for n in range(N)]
+    two = table(root, classes=["a", "b", "c"])  # the user says that they are classes
+    two.prepare_data()
+    assert two.cache.areas[2].tolist() == [36, 36, 36]
+    all_three = write_table(tmp_path / "equal" / "data", objects(lambda n: 3))
+    reading = interpret_masks(survey_masks(sorted((all_three / "masks").iterdir())))
+    assert reading.classes == ("class_1", "class_2", "class_3")  # every image has all of them
 
 
 def test_colors_are_classes_if_they_are_named(tmp_path):
