@@ -117,7 +117,7 @@ def lesion_visibility(
     on_canvas = lesions.areas * scale**2
     # the side of a square canvas on which each lesion has just the first area
     needed = own.max(1) * np.sqrt(FEW_PIXELS[0] / lesions.areas)
-    side = float(np.quantile(needed, VISIBLE_FRACTION, method="higher"))
+    side = float(np.quantile(needed, VISIBLE_FRACTION, method="inverted_cdf"))
     below = {few: int((on_canvas < few).sum()) for few in FEW_PIXELS}
     return LesionVisibility(len(lesions), below, max(MULTIPLE, -int(-side // MULTIPLE) * MULTIPLE))
 
