@@ -204,7 +204,7 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix.lower() == ".xlsx":
             table = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
-            text = path.read_text(encoding="utf-8-sig")
+            text = decode_text(path.read_bytes())
             if text.startswith("#"):
                 text = text.partition("\n")[2]
             table = pd.read_csv(
@@ -222,6 +222,16 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ManifestError(f"{path} cannot be read as a table ({error})") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table
+
+
+def decode_text(data: bytes) -> str:
+    """Decode a text file: UTF-8, UTF-16 with its mark, else the code page of Western Windows."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def find_separator(text: str) -> str:

@@ -242,6 +242,7 @@ def test_no_image_above_the_threshold_is_said_and_leaves_valid_empty_tables(
     }
 
 
+@pytest.mark.slow
 def test_heat_maps_that_are_all_zero_are_counted(
     bone_words, bone_chain, cli, tmp_path, monkeypatch
 ):

@@ -42,6 +42,7 @@ def test_an_overfit_network_is_not_tested(cli, export, steps):
     refused(*cli(*words), steps, "trainer.overfit_batches=1 validates on the images", "do=[fit]")
 
 
+@pytest.mark.slow
 def test_profiler_names_the_time_of_each_part_in_the_run_folder(cli, export, tmp_path):
     words = [*SMALL, f"datamodule.root={export}", "datamodule.batches_per_epoch=3"]
     code, said = cli(*words, "debug=profiler")

@@ -84,6 +84,7 @@ def test_every_image_has_a_probability_of_networks_that_had_not_seen_it(labels):
     )
 
 
+@pytest.mark.slow
 def test_hard_images_weigh_more_in_the_loss(labels, thorax, cli, tmp_path, monkeypatch):
     weights, losses, own = {}, [], SupervisedModule.training_step
 

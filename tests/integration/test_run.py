@@ -312,6 +312,7 @@ def test_tensorboard_is_a_choice(cli, export, tmp_path):
     assert list((tmp_path / "run/tensorboard").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_any_table_is_a_data_set(cli, tmp_path):
     lines = ["id,image,mask,group"] + [
         f"c{i},{write_phantom(tmp_path, i)},p{i // 2}" for i in range(30)

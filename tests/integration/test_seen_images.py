@@ -245,6 +245,7 @@ def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_record_is_tested_only_where_leaks_are_allowed(
     cli, steps, radiographs, trained, tmp_path
 ):

@@ -109,6 +109,7 @@ def test_the_window_of_the_training_is_used_on_other_images(trained, deep, cli, 
     assert "datamodule.window=[0,9000] is used, and" in said and "was trained with [" in said
 
 
+@pytest.mark.slow
 def test_folds_with_windows_of_their_own_answer_together(deep, cli, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(deep, root)

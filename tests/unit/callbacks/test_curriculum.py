@@ -258,6 +258,7 @@ def test_an_epoch_that_was_not_validated_has_no_score(cli, thorax, tmp_path):
     assert [stage["best"]["epoch"] for stage in history] == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_thaws_with_its_stage(cli, thorax, tmp_path, monkeypatch):
     seen, own = [], SupervisedModule.training_step
 
@@ -289,6 +290,7 @@ def test_a_frozen_encoder_thaws_with_its_stage(cli, thorax, tmp_path, monkeypatc
     }
 
 
+@pytest.mark.slow
 def test_a_changed_later_stage_is_refused_when_it_had_begun(cli, thorax, tmp_path, steps):
     stages = [{"epochs": 1}, {"epochs": 2, "lr": 1e-3}]
     fit(cli, tmp_path / "run", thorax, stages, "do=[fit]", "trainer.limit_train_batches=1")

@@ -150,6 +150,14 @@ def test_csv_label_text(kind, separator, tmp_path):
     assert data.table.group_is == "patient" and data.table.rows["group"].nunique() == 15
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_tables_of_any_encoding(encoding, tmp_path):
+    root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
+    lines = ["path;label"] + [f"{n}.png;{('gesund', 'Entzündung')[n % 2]}" for n in range(30)]
+    (root / "table.csv").write_text("\n".join(lines), encoding=encoding)
+    assert set(labels(root).table.classes) == {"gesund", "Entzündung"}
+
+
 def test_one_column_per_finding(tmp_path):
     root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
     lines = ["path,patient,effusion,nodule"]

@@ -190,6 +190,7 @@ def test_the_mean_of_seeds_goes_as_far_as_all_of_them():
     assert mean_curve([long, short])["y"].tolist() == [3.0, 4.0]
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_best_of_each_stage_over_seeds(tmp_path):
     for seed, shift in enumerate((0.0, 0.1)):
         trained(tmp_path / f"a{seed}", shift, seed=seed)

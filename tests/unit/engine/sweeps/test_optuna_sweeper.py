@@ -115,6 +115,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 def test_another_search_in_the_same_folder_is_refused(sweep):
     assert sweep("hydra.sweeper.n_trials=1")[0] == 0
     for word, wrong in OTHERS.items():

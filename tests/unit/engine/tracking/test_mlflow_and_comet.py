@@ -83,6 +83,7 @@ def test_comet_keeps_the_numbers_offline_and_gathers_nothing_else(
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 
 
+@pytest.mark.slow
 def test_many_loggers_are_csv_tensorboard_and_wandb_offline(cli, export, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "run"

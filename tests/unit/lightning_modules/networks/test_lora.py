@@ -36,7 +36,13 @@ def stir(net: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.03)
 
 
-@pytest.mark.parametrize(("library", "architecture"), NETS)
+@pytest.mark.parametrize(
+    ("library", "architecture"),
+    [
+        pytest.param(*net, marks=[pytest.mark.slow] * (net[1] == "vit_b_32" or "swin_t" in net[1]))
+        for net in NETS
+    ],
+)
 def test_merging_gives_a_plain_network_with_the_same_logits(library, architecture):
     torch.manual_seed(0)
     plain = build_classifier(library, architecture, None, 2)
