@@ -35,6 +35,8 @@ MAX_SIDE = 320  # longest side of a picture in pixels
 AUGMENTED = 3  # augmented versions of an image
 PREFIX = re.compile(r"^(.*?\d+)[ _.-]")  # `case7` of `case7_012`
 MIN_GROUPS = 3
+COLOR_SAMPLE = 12  # images that are looked at for color
+COLOR_SPREAD = 0.06  # largest difference of red, green and blue of a gray pixel, of full scale
 SHARED_FRACTION = 0.1  # of the images that share the beginning of their name, for a suggestion
 
 
@@ -93,7 +95,7 @@ def describe_dataset(data: ManifestDataModule) -> dict[str, Any]:
 
 def short_description(data: ManifestDataModule) -> dict[str, str]:
     """Return the sentences of `describe_dataset` that every training run prints."""
-    facts = data.describe_reading()
+    facts = data.describe_reading() | describe_color(data)
     if "mask" in data.table.rows:
         visibility = _visibility(data)
         if visibility.below[FEW_PIXELS[0]]:
@@ -117,11 +119,33 @@ def _describe_images(data: ManifestDataModule, found: Mapping[str, Any]) -> dict
         "gray values": _describe_window(data),
         "the network sees": f"{data.image_size} px, {data.channels} channel"
         + "s" * (data.channels > 1),
+        **describe_color(data),
     }
     if spacing is not None:
         low, high = spacing.min(), spacing.max()
         facts["pixel spacing"] = f"{low:.3g} mm" if low == high else f"{low:.3g} to {high:.3g} mm"
     return facts
+
+
+def describe_color(data: ManifestDataModule) -> dict[str, str]:
+    """Say that colored images are read as gray ones; empty if they are gray, or read in color."""
+    if data.channels != 1:
+        return {}
+    rows = np.unique(np.linspace(0, len(data.table) - 1, COLOR_SAMPLE).astype(int)).tolist()
+    colored = sum(_is_colored(data.table.read_image(row, 3).pixels) for row in rows)
+    if 2 * colored <= len(rows):
+        return {}
+    return {
+        "color": f"{colored} of {len(rows)} images that were looked at are in color and are read as"
+        " gray; set datamodule.channels=3 module.net.in_channels=3 to keep the color"
+    }
+
+
+def _is_colored(pixels: np.ndarray) -> bool:
+    """Return True if more than 1 % of the pixels of `H x W x 3` are no gray."""
+    wide = pixels.astype(np.int32)
+    spread = wide.max(2) - wide.min(2)
+    return bool((spread > COLOR_SPREAD * np.iinfo(pixels.dtype).max).mean() > 0.01)
 
 
 def _describe_window(data: ManifestDataModule) -> str:

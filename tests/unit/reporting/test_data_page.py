@@ -1,8 +1,16 @@
 """Tests of what do=[inspect] says about groups and classes."""
 
+import numpy as np
+
 from datamodules.own_data import OwnDataModule
-from reporting.data_page import choose_rows, describe_dataset, short_description, suggest_pattern
-from tests.factories.layouts import draw, image_mask_folders
+from reporting.data_page import (
+    choose_rows,
+    describe_color,
+    describe_dataset,
+    short_description,
+    suggest_pattern,
+)
+from tests.factories.layouts import draw, image_mask_folders, save
 
 
 def test_beginnings_of_names_that_images_share_are_suggested_as_patients():
@@ -11,6 +19,22 @@ def test_beginnings_of_names_that_images_share_are_suggested_as_patients():
     assert suggest_pattern([f"images/{n:03d}" for n in range(40)]) is None
     assert suggest_pattern([f"images/{n:03d}_a" for n in range(40)]) is None  # all differ
     assert suggest_pattern(["a_1", "b_2"]) is None
+
+
+def test_color_that_would_be_lost_is_said(tmp_path):
+    root = tmp_path / "data"
+    items = draw(24, size=(64, 64))
+    for n, item in enumerate(items):
+        gray = np.repeat(item.image[..., None], 3, 2)
+        save(
+            root / "images" / f"{item.name}.png",
+            gray if n % 3 == 0 else gray // np.uint8((1, 2, 3)),
+        )
+        save(root / "masks" / f"{item.name}.png", item.labels)
+    words = {"cache_dir": str(tmp_path / "cache"), "image_size": 32, "num_workers": 0}
+    data = OwnDataModule(root=str(root), **words)
+    assert "8 of 12 images that were looked at are in color" in describe_color(data)["color"]
+    assert describe_color(OwnDataModule(root=str(root), channels=3, **words)) == {}
 
 
 def test_facts_and_pictures_of_a_data_set(tmp_path):
