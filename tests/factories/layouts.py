@@ -158,6 +158,62 @@ def nnunet(root: Path, items: list[Drawn], names: list[str]) -> None:
     (root / "dataset.json").write_text(json.dumps(content))
 
 
+def stack(
+    items: list[Drawn], suffix: str, name: str = "vol{:02d}"
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Stack two drawn images at a time into a volume; they are then named as its slices.
+
+    Returns:
+        File name, image and labels, each `Z x Y x X`.
+    """
+    made = []
+    for n in range(0, len(items), 2):
+        pair, file = items[n : n + 2], name.format(n // 2)
+        images, labels = np.stack([i.image for i in pair]), np.stack([i.labels for i in pair])
+        for number, item in enumerate(pair):
+            item.name = f"{file}#{number:03d}"
+        made.append((f"{file}{suffix}", images, labels))
+    return made
+
+
+def save_volume(path: Path, values: np.ndarray, spacing=(0.7, 0.8, 3.0)) -> None:
+    """Write `Z x Y x X` with an oblique direction that is no identity."""
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing(spacing)
+    image.SetOrigin((-12.5, 30.25, 7.0))
+    image.SetDirection((0.0, -1.0, 0.0, 0.6, 0.0, 0.8, -0.8, 0.0, 0.6))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def volume_folders(suffix: str) -> Callable[..., None]:
+    def write(root: Path, items: list[Drawn], names: list[str]) -> None:
+        for name, image, labels in stack(items, suffix):
+            save_volume(root / "images" / name, image)
+            save_volume(root / "masks" / name, labels)
+
+    return write
+
+
+def volume_pairs(root: Path, items: list[Drawn], names: list[str]) -> None:
+    for name, image, labels in stack(items, ".nii.gz"):
+        save_volume(root / name, image)
+        save_volume(root / name.replace(".nii", "_seg.nii"), labels)
+
+
+def nnunet_volumes(root: Path, items: list[Drawn], names: list[str]) -> None:
+    for name, image, labels in stack(items, ".nii.gz"):
+        save_volume(root / "imagesTr" / name.replace(".nii", "_0000.nii"), image)
+        save_volume(root / "labelsTr" / name, labels)
+    for item in items:
+        item.name = item.name.replace("#", "_0000#")
+    values = {"background": 0} | {name: k for k, name in enumerate(names, start=1)}
+    content = {"channel_names": {"0": "CT"}, "labels": values, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
 def coco(items: list[Drawn], names: list[str], rle: bool, path: Callable[[Drawn], str]) -> dict:
     annotations: list[dict[str, Any]] = []
     images = []
@@ -409,6 +465,11 @@ LAYOUTS: dict[str, tuple[Callable[..., None], str]] = {
     "pairs": (pairs, "image_mask_pairs"),
     "pairs with @": (pairs_at, "image_mask_pairs"),
     "nnU-Net": (nnunet, "nnunet"),
+    "NIfTI": (volume_folders(".nii"), "image_mask_folders"),
+    "NIfTI pairs": (volume_pairs, "image_mask_pairs"),
+    "NRRD": (volume_folders(".nrrd"), "image_mask_folders"),
+    "MHA": (volume_folders(".mha"), "image_mask_folders"),
+    "nnU-Net NIfTI": (nnunet_volumes, "nnunet"),
     "COCO of Roboflow": (coco_roboflow, "coco"),
     "COCO of CVAT": (coco_cvat, "coco"),
     "COCO of pycocotools": (coco_pycocotools, "coco"),
@@ -423,7 +484,7 @@ LAYOUTS: dict[str, tuple[Callable[..., None], str]] = {
 }
 JOINED = {"masks with a suffix", "several masks", "pairs"}  # one class from all
 NAMED = {
-    *("nnU-Net", "COCO of Roboflow", "COCO of CVAT", "COCO of pycocotools"),
+    *("nnU-Net", "nnU-Net NIfTI", "COCO of Roboflow", "COCO of CVAT", "COCO of pycocotools"),
     *("COCO of Label Studio", "Pascal VOC", "YOLO", "LabelMe", "CVAT", "Label Studio"),
     "table of RLEs",
 }
