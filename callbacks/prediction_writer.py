@@ -39,7 +39,8 @@ class PredictionWriter(Callback):
     for all of them, a class map, whose values `masks/values.csv` names: 0 is the background, k the
     k-th class; the RLEs of each class are in its CSV as well. The slices of a volume become one
     volume of its format on its grid: 0 and 1 for one class, a class map for exclusive classes, and
-    one volume of 0 and 1 per class for several others. `labels.csv` is in `predictions/` too. Files that cannot be read are in all tables, with the reason in a column `problem`.
+    one volume of 0 and 1 per class for several others. `labels.csv` is in `predictions/` too. Files
+    that cannot be read are in all tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}

@@ -320,7 +320,8 @@ def _as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _is_drawn(manifest: Manifest, row: int) -> bool:
     """Return True for a row that is no slice, or whose slice has a label."""
-    return manifest.slice_index(row) is None or any(manifest.rles(row))
+    masks = () if manifest.slice_index(row) is None else manifest.rles(row)
+    return manifest.slice_index(row) is None or any(rle and coco_mask.area(rle) for rle in masks)
 
 
 def unique_ids(files: Sequence[str]) -> list[str]:
