@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from datamodules.arguments import FilePath, validated
 from datamodules.errors import UserError
-from datamodules.formats.rle import encode_siim
+from datamodules.formats.image_files import file_suffix
+from datamodules.formats.rle import decode_rle, decode_siim, encode_siim
+from datamodules.formats.volumes import SliceIndex, read_grid, write_volume
 from datamodules.loading.dataset import Sample
 from datamodules.manifest.validation import BLANK_REASON
 from datamodules.pneumothorax import write_siim_csv
@@ -35,8 +37,10 @@ class PredictionWriter(Callback):
     Masks have each image's own size and follow the decision rule in force; the CSV holds their RLE.
     With several classes, each has its own folder and CSV. Exclusive classes have one PNG per image
     for all of them, a class map, whose values `masks/values.csv` names: 0 is the background, k the
-    k-th class; the RLEs of each class are in its CSV as well. `labels.csv` is in `predictions/`
-    too. Files that cannot be read are in all tables, with the reason in a column `problem`.
+    k-th class; the RLEs of each class are in its CSV as well. The slices of a volume become one
+    volume of its format on its grid: 0 and 1 for one class, a class map for exclusive classes, and
+    one volume of 0 and 1 per class for several others. `labels.csv` is in `predictions/` too. Files
+    that cannot be read are in all tables, with the reason in a column `problem`.
 
     Example:
         callbacks: {predictions: {run_dir: "${paths.run}", masks: true}}
@@ -80,6 +84,7 @@ class PredictionWriter(Callback):
             if len(data.predict_splits) > 1
             else {}
         )
+        self._slices = _slices_of(data.table)
         self._unreadable = dict(data.unreadable)
         self._blank = data.cleaning.as_dict().get(BLANK_REASON)
         self._rows = []
@@ -111,13 +116,14 @@ class PredictionWriter(Callback):
 
     def _write_overlay(self, module: SegmentationModule, id: str, logits: Tensor) -> dict[str, Any]:
         masks = module.rule(logits)[0].to(torch.uint8).cpu().numpy()
-        if self.masks and module.exclusive:
+        writes_png = self.masks and id not in self._slices  # a volume is written at the end
+        if writes_png and module.exclusive:
             numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]
             self._write_png(id, (masks * numbers).max(0))
         row = {"id": id}
         for name, mask in zip(module.classes, masks, strict=True):
             row[name] = encode_siim(mask, self.rle_encoding == "relative")
-            if self.masks and not module.exclusive:
+            if writes_png and not module.exclusive:
                 self._write_png(id, mask * 255, _prepare_folder(module.classes, name))
         return row
 
@@ -141,6 +147,8 @@ class PredictionWriter(Callback):
                 table.parent.mkdir(exist_ok=True)
                 texts = {row["id"]: row[name] for row in rows}
                 write_siim_csv(table, texts, self._unreadable)
+            if self.masks and self._slices:
+                self._write_volumes(pl_module, rows)
             if self.masks and pl_module.exclusive:
                 values = pd.DataFrame({"class": ["background", *pl_module.classes]})
                 values.to_csv(self.folder / "masks" / "values.csv", index_label="value")
@@ -161,6 +169,52 @@ class PredictionWriter(Callback):
             print(
                 f"{self._blank['count']} times {BLANK_REASON}: {', '.join(self._blank['examples'])}"
             )
+
+    def _write_volumes(self, module: SegmentationModule, rows: list[dict[str, Any]]) -> None:
+        """Write the masks of all slices of each volume, from the RLEs of all processes."""
+        slices: dict[Path, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["id"] in self._slices:
+                slices.setdefault(self._slices[row["id"]][0], []).append(row)
+        ids = [of[0]["id"].partition("#")[0] for of in slices.values()]
+        for (path, of), name in zip(slices.items(), safe_file_names(ids), strict=True):
+            grid = read_grid(path)
+            expected = grid.size[self._slices[of[0]["id"]][1].axis]
+            if len(of) < expected:
+                print(
+                    f"{expected - len(of)} of {expected} slices of '{name}' were left out"
+                    " (datamodule.empty_slices=drop): its volume is background there"
+                )
+            maps = (
+                {"": module.classes}
+                if module.exclusive
+                else {_prepare_folder(module.classes, each): (each,) for each in module.classes}
+            )
+            for subfolder, classes in maps.items():
+                values = np.zeros(grid.size[::-1], np.uint8)
+                for row in of:
+                    axis, number = self._slices[row["id"]][1]
+                    place = np.moveaxis(values, 2 - axis, 0)[number]
+                    for k, each in enumerate(classes, start=1):
+                        place[self._decode(row, each)] = k
+                file = self.folder / "masks" / subfolder / f"{name}{file_suffix(path)}"
+                write_volume(file, values, grid)
+
+    def _decode(self, row: dict[str, Any], name: str) -> np.ndarray:
+        """Return the mask of one class of a row, bool `H x W`."""
+        height, width = self._sizes[row["id"]]
+        rle = decode_siim([row[name]], height, width, self.rle_encoding == "relative")
+        return decode_rle([rle], height, width)[..., 0].astype(bool)
+
+
+def _slices_of(table: Any) -> dict[str, tuple[Path, SliceIndex]]:
+    """Return volume and position of each row of a manifest that is a slice, by its id."""
+    found = {}
+    for row, (id, image) in enumerate(zip(table.rows["id"], table.rows["image"], strict=True)):
+        index = table.slice_index(row)
+        if index is not None:
+            found[id] = Path(image), index
+    return found
 
 
 def _prepare_folder(classes: tuple[str, ...], name: str) -> str:

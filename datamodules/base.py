@@ -23,6 +23,7 @@ from datamodules.arguments import (
     NonNegativeInt,
     PixelCount,
     PositiveInt,
+    VolumeAxis,
     WindowRange,
     check_partial,
     validated,
@@ -475,8 +476,11 @@ class ManifestDataModule(ServingDataModule, ABC):
             bits; DICOMs then use it on their rescaled values in place of their own window. `auto`
             takes the 0.5th and 99.5th percentile of the training images, and the own windows of
             DICOMs.
-        frame: Number from 0 of the frame that is used of multi-page TIFFs, animations and
-            multi-frame DICOMs; None refuses such files.
+        frame: Number from 0 of the frame that is used of multi-page TIFFs, animations, multi-frame
+            DICOMs and 4-D volumes; None refuses such files.
+        axis: Axis that the slices of a volume are perpendicular to, 0, 1 or 2 in the order in which
+            nibabel indexes the file (0 varies fastest); `auto` takes the axis of the largest
+            spacing, and the last one if no spacing is larger than both others.
         max_pixels: Largest image that is decoded, in pixels.
         phantom: Function that first writes a synthetic data set to `root`; None for real data.
     """
@@ -512,6 +516,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         ignore_value: MaskValue | None = None,
         window: WindowRange | Literal["auto"] = "auto",
         frame: NonNegativeInt | None = None,
+        axis: VolumeAxis = "auto",
         max_pixels: PixelCount = MAX_IMAGE_PIXELS,
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
@@ -536,7 +541,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.inverted_masks = inverted_masks
         self.mask_values, self.ignore_value = mask_values, ignore_value
         self.window = None if isinstance(window, str) else (float(window[0]), float(window[1]))
-        self.frame, self.max_pixels = frame, max_pixels
+        self.frame, self.axis, self.max_pixels = frame, axis, max_pixels
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # leaks of the data set's own split

@@ -1,6 +1,8 @@
-"""Folder of images or DICOMs without annotations, to predict on."""
+"""Folder of images, DICOMs or volumes without annotations, to predict on."""
 
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,7 +12,9 @@ from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_files import image_files, image_name
+from datamodules.formats.image_files import image_files, image_name, is_volume, volume_files
+from datamodules.formats.volume_slices import slice_axes, slice_ids
+from datamodules.formats.volumes import SliceIndex, VolumeGrid, read_grid
 from datamodules.loading.cache_builder import build_cache
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import check_images
@@ -35,12 +39,17 @@ class FolderDataModule(ManifestDataModule):
         self.classes = tuple(classes)
 
     def manifest(self) -> Manifest:
-        """Return one row per image; its id is the file's stem, or its path if stems repeat."""
-        files = image_files(self.root)
+        """Return one row per image or slice.
+
+        Its id is the file's stem, or its path if stems repeat; `case1#012` is a slice. A volume
+        whose header cannot be read is one row, so that it is listed as unreadable.
+        """
+        volumes = volume_files(self.root)
+        files = sorted([*image_files(self.root), *volumes])
         if not files:
             raise ManifestError(
-                f"{self.root} holds no image (PNG, JPEG, TIFF, DICOM and others, by suffix or"
-                " content); set datamodule.root to a folder of images"
+                f"{self.root} holds no image (PNG, JPEG, TIFF, DICOM, NIfTI and others, by suffix"
+                " or content); set datamodule.root to a folder of images"
             )
         stems = [image_name(path) for path in files]
         ids = (
@@ -48,7 +57,9 @@ class FolderDataModule(ManifestDataModule):
             if len(set(stems)) == len(stems)
             else [path.relative_to(self.root).as_posix() for path in files]
         )
-        return Manifest(pd.DataFrame({"id": ids, "image": list(map(str, files))}), self.classes)
+        if not volumes:
+            return Manifest(pd.DataFrame({"id": ids, "image": list(map(str, files))}), self.classes)
+        return Manifest(_slice_rows(dict(zip(files, ids, strict=True)), self.axis), self.classes)
 
     @cached_property
     def table(self) -> Manifest:
@@ -83,3 +94,26 @@ class FolderDataModule(ManifestDataModule):
     def prepare_data(self) -> None:
         """Decode the images that are not in the cache yet."""
         _ = self.cache
+
+
+def _slice_rows(names: dict[Path, str], axis: Any) -> pd.DataFrame:
+    """Return the rows of images and of the slices of volumes, each with the name of its file."""
+    grids: dict[Path, VolumeGrid] = {}
+    for path in filter(is_volume, names):
+        with suppress(ManifestError):
+            grids[path] = read_grid(path)
+    axes = slice_axes(grids, axis)
+    rows: list[tuple[Path, SliceIndex | None]] = []
+    for path in names:
+        if path not in grids:
+            rows.append((path, None))
+            continue
+        count = grids[path].size[axes[path]]
+        rows += [(path, SliceIndex(axes[path], number)) for number in range(count)]
+    ids = slice_ids([names[path] for path, _ in rows], [index for _, index in rows])
+    table = pd.DataFrame({"id": ids, "image": [str(path) for path, _ in rows]})
+    table["group"] = [names[path] for path, _ in rows]
+    for column in ("axis", "slice"):
+        cells = [None if index is None else index[column == "slice"] for _, index in rows]
+        table[column] = pd.Series(cells, dtype=object)
+    return table

@@ -4,10 +4,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
@@ -25,6 +28,8 @@ from datamodules.formats.layout import (
 )
 from datamodules.formats.registry import LAYOUT_NAMES, LayoutMatch, find_layout
 from datamodules.formats.rle import Rle
+from datamodules.formats.volume_slices import expand_volumes, slice_ids
+from datamodules.formats.volumes import forget_volumes
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import drop_straddling_copies
 
@@ -42,6 +47,7 @@ class OwnDataModule(ManifestDataModule):
         task: `masks` for a segmentation, `labels` for a classification.
         layout: Name of the layout; `auto` takes the only one that the folder has.
         classes: Classes to learn, in this order; None takes all that the data have.
+        empty_slices: `keep` the slices of volumes that show no label, or `drop` them.
         unannotated: What an image without any annotation is: `drop` leaves it out, `negative` takes
             it as an image without a lesion, `refuse` ends the run.
         boxes: `refuse` annotations that are only a box without an outline, or `fill` the box.
@@ -63,6 +69,7 @@ class OwnDataModule(ManifestDataModule):
         layout: str = "auto",
         classes: Names | None = None,
         unannotated: Literal["drop", "negative", "refuse"] = "drop",
+        empty_slices: Literal["keep", "drop"] = "keep",
         boxes: Literal["refuse", "fill"] = "refuse",
         normalized: bool = False,
         group_pattern: str | None = None,
@@ -81,7 +88,7 @@ class OwnDataModule(ManifestDataModule):
             )
         self.task, self.layout = task, layout
         self.class_names = tuple(classes or ())
-        self.unannotated, self.boxes = unannotated, boxes
+        self.unannotated, self.empty_slices, self.boxes = unannotated, empty_slices, boxes
         self.group_pattern = None if group_pattern is None else _compile(group_pattern)
         self.options = LayoutOptions(normalized, columns or {}, table_name(table), rle_size)
         self.image_kind = image_kind
@@ -106,7 +113,7 @@ class OwnDataModule(ManifestDataModule):
         content = self.match.layout.read(self.tree, self.options)
         for reason, file in content.counted:
             self.cleaning.count(reason, file)
-        records = self._annotated(content.records)
+        records = expand_volumes(self.tree, self._annotated(content.records), self.axis)
         if sentence := complete_splits(records):
             self.cleaning.count(sentence, self.root.name)
         if self.mask_values is None and content.mask_values:
@@ -117,6 +124,25 @@ class OwnDataModule(ManifestDataModule):
         if self.task == "labels":
             return self._labelled(records, content, group_is)
         return self._masked(records, content, group_is)
+
+    def read_manifest(self) -> Manifest:
+        """Return the manifest, without the slices that `empty_slices` drops."""
+        manifest = super().read_manifest()
+        if self.empty_slices == "keep" or "slice" not in manifest.rows or self.task == "labels":
+            return manifest
+        with ThreadPoolExecutor() as pool:
+            shows = np.array(
+                list(pool.map(lambda row: _is_drawn(manifest, row), range(len(manifest))))
+            )
+        forget_volumes()
+        for id in manifest.rows["id"][~shows]:
+            self.cleaning.count("slice without a label: left out (datamodule.empty_slices)", id)
+        if not shows.any():
+            raise ManifestError(
+                f"{self.root}: no slice has a label; set datamodule.empty_slices=keep, or check the"
+                " masks"
+            )
+        return replace(manifest, rows=manifest.rows[shows].reset_index(drop=True))
 
     def _annotated(self, records: list[ImageRecord]) -> list[ImageRecord]:
         """Return the records to use, by `unannotated`."""
@@ -144,7 +170,8 @@ class OwnDataModule(ManifestDataModule):
     def _assign_groups(self, records: list[ImageRecord], content: LayoutContent) -> str:
         """Set the group of each record by `group_pattern`; return what groups are."""
         if self.group_pattern is None:
-            return content.group_is
+            known = content.group_is == "patient" or any(record.slice for record in records)
+            return "patient" if known else content.group_is
         for record in records:
             found = self.group_pattern.search(record.image)
             if found is None:
@@ -156,15 +183,22 @@ class OwnDataModule(ManifestDataModule):
         return "patient"
 
     def _rows(self, records: Sequence[ImageRecord]) -> list[dict[str, Any]]:
-        ids = unique_ids([record.image for record in records])
+        files = list(dict.fromkeys(record.image for record in records))
+        name = dict(zip(files, unique_ids(files), strict=True))
+        names = [name[record.image] for record in records]
+        ids = slice_ids(names, [record.slice for record in records])
         sizes_known = any(record.size for record in records)
+        volumes = any(record.slice is not None for record in records)
         rows = []
         for id, record in zip(ids, records, strict=True):
             row: dict[str, Any] = {
                 "id": id,
                 "image": str(self.tree.path(record.image)),
-                "group": record.group or id,
+                "group": record.group or name[record.image],
             }
+            if volumes:
+                row["axis"], row["slice"] = record.slice or (None, None)
+                row["spacing_mm"] = None if record.spacing is None else list(record.spacing)
             if record.split is not None:
                 row["split"] = record.split
             if sizes_known:
@@ -190,7 +224,7 @@ class OwnDataModule(ManifestDataModule):
             else:
                 paths = [str(self.tree.path(mask)) for mask in record.masks]
                 row["mask"] = paths[0] if len(paths) == 1 else (paths or None)
-        table = pd.DataFrame(rows)
+        table = _as_table(rows)
         table["mask"] = pd.Series([row["mask"] for row in rows], dtype=object)
         if group_is == "image" and "split" in table:
             table = drop_straddling_copies(table, self.split, self.cleaning).reset_index(drop=True)
@@ -243,7 +277,7 @@ class OwnDataModule(ManifestDataModule):
             for row, record in zip(rows, records, strict=True):
                 row["label"] = [int(name in (record.label or [])) for name in classes]
                 row["stratum"] = "+".join(record.label or []) or "none"
-            return Manifest(pd.DataFrame(rows), classes, group_is)
+            return Manifest(_as_table(rows), classes, group_is)
         if len(names) < 2:
             raise ManifestError(
                 f"{self.root} has one label only ({', '.join(map(str, names)) or 'none'}); a"
@@ -259,7 +293,7 @@ class OwnDataModule(ManifestDataModule):
             return self._exclusive(rows, records, names, group_is)
         for row, record in zip(rows, records, strict=True):
             row["label"], row["stratum"] = int(record.label == positive), record.label
-        return Manifest(pd.DataFrame(rows), (positive,), group_is)
+        return Manifest(_as_table(rows), (positive,), group_is)
 
     def _exclusive(
         self,
@@ -276,7 +310,21 @@ class OwnDataModule(ManifestDataModule):
             )
         for row, record in zip(rows, records, strict=True):
             row["label"], row["stratum"] = classes.index(str(record.label)), record.label
-        return Manifest(pd.DataFrame(rows), classes, group_is, exclusive=True)
+        return Manifest(_as_table(rows), classes, group_is, exclusive=True)
+
+
+def _as_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table in which missing slices stay None."""
+    table = pd.DataFrame(rows)
+    for name in {"axis", "slice", "spacing_mm"} & set(table):
+        table[name] = pd.Series([row[name] for row in rows], dtype=object)
+    return table
+
+
+def _is_drawn(manifest: Manifest, row: int) -> bool:
+    """Return True for a row that is no slice, or whose slice has a label."""
+    masks = () if manifest.slice_index(row) is None else manifest.rles(row)
+    return manifest.slice_index(row) is None or any(rle and coco_mask.area(rle) for rle in masks)
 
 
 def unique_ids(files: Sequence[str]) -> list[str]:

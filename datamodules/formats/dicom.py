@@ -3,7 +3,7 @@
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,22 @@ def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
         if len(values) != 2 or not all(0 < value <= MAX_LEVEL for value in values):
             return None
         return values[0], values[1]
+
+
+def read_dicom_elements(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
+    """Return some elements of a DICOM's header, or all of them with the pixel data.
+
+    Args:
+        path: The file; every error message names it.
+        keywords: Elements to read; None reads the whole file.
+
+    Raises:
+        ManifestError: The file is missing, damaged or not a DICOM.
+    """
+    with _translate_errors(path):
+        if keywords is None:
+            return _read_dataset(path, None)
+        return _read_dataset(path, None, stop_before_pixels=True, specific_tags=list(keywords))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = {
     ".tiff",
     *DICOM_SUFFIXES,
 }  # suffixes of the files that are read
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 JUNK_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"}  # in lower case
 DICM_OFFSET = 128  # bytes of preamble before the mark DICM
 # first bytes of a DICOM without preamble: group 0002 (file meta) or 0008, little endian
@@ -49,9 +50,24 @@ def is_image_file(path: Path) -> bool:
     return has_image(path)
 
 
+def is_volume(path: Path) -> bool:
+    """Return True if a file is a volume (NIfTI, NRRD, MetaImage) by its suffix."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
 def image_files(folder: Path) -> list[Path]:
     """List the image files of a folder and its subfolders, ordered by path, without junk."""
     return sorted(path for path in walk_files(folder) if is_image_file(path))
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """List the volumes of a folder and its subfolders, ordered by path, without junk."""
+    return sorted(path for path in walk_files(folder) if is_volume(path))
+
+
+def file_suffix(path: Path) -> str:
+    """Return the suffix of a file in lower case, `.nii.gz` as a whole."""
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -68,7 +84,8 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 def image_name(path: Path) -> str:
     """Return a file's name without the suffix of an image; `1.2.840.1` has no suffix."""
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    known = path.suffix.lower() in IMAGE_SUFFIXES or is_volume(path)
+    return path.name[: -len(file_suffix(path))] if known else path.name
 
 
 def is_dicom(path: Path, data: bytes | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,10 @@ from datamodules.formats.gray_levels import (
     SourceImage,
     encode_levels,
 )
-from datamodules.formats.image_files import is_dicom
+from datamodules.formats.image_files import is_dicom, is_volume
+
+if TYPE_CHECKING:
+    from datamodules.formats.volumes import SliceIndex
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageReader.max_pixels` is checked instead, from the header
 ORIENTATION_TAG, PHOTOMETRIC_TAG, BITS_TAG = 274, 262, 258  # of EXIF and TIFF
@@ -41,8 +44,8 @@ class ImageReader:
     """Reader of all image files of one data set.
 
     Attributes:
-        frame: Number from 0 of the frame that is read of a multi-page TIFF, an animation or a
-            multi-frame DICOM; None refuses such files.
+        frame: Number from 0 of the frame that is read of a multi-page TIFF, an animation, a
+            multi-frame DICOM or a 4-D volume; None refuses such files.
         max_pixels: Largest image that is decoded, in pixels.
         ignore_dicom_windows: True to read the values of DICOMs, to which the window of the data set
             is applied, and not to apply their own windows.
@@ -58,8 +61,9 @@ class ImageReader:
         channels: int,
         data: bytes | None = None,
         annotated_size: Callable[[], Size | None] = lambda: None,
+        index: "SliceIndex | None" = None,
     ) -> SourceImage:
-        """Decode an image file or a DICOM.
+        """Decode an image file, a DICOM or a slice of a volume.
 
         8-bit images stay as they are. Deeper ones keep their depth, see `gray_levels`; a DICOM that
         has a window or VOI LUT of its own is windowed to 8 bits by it.
@@ -72,12 +76,17 @@ class ImageReader:
                 image, or None. It is called for images with an EXIF orientation that exchanges
                 height and width. They are turned as viewers show them, unless this size fits only
                 the stored image.
+            index: Position of the slice in a volume; None for a file of one image.
 
         Raises:
             ManifestError: The file is missing, truncated, not an image, or larger than
                 `max_pixels`; or `frame` is not one of its frames. For a DICOM see `read_dicom`.
             ContentError: A float image has a pixel that is NaN or infinite.
         """
+        if is_volume(path):
+            from datamodules.formats.volumes import read_slice  # imports this module
+
+            return read_slice(path, index, channels, self.frame, self.max_pixels)
         if is_dicom(path, data):
             from datamodules.formats.dicom import (
                 read_dicom,  # pydicom takes half a second to import, and most runs have no DICOM
@@ -132,16 +141,27 @@ class ImageReader:
         _load(path, image)
         return image
 
-    def read_size(self, path: Path, annotated_size: Size | None = None) -> Size:
+    def read_size(
+        self,
+        path: Path,
+        annotated_size: Size | None = None,
+        index: "SliceIndex | None" = None,
+    ) -> Size:
         """Return height and width in pixels from the file's header, without decoding.
 
         Args:
             path: The file.
             annotated_size: See `read`.
+            index: See `read`.
 
         Raises:
             ManifestError: See `read`.
         """
+        if is_volume(path):
+            from datamodules.formats.volumes import read_grid
+
+            grid = read_grid(path)
+            return grid.slice_size(grid.thick_axis if index is None else index.axis)
         if is_dicom(path, None):
             from datamodules.formats.dicom import read_dicom_size
 

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from datamodules.errors import ManifestError
-from datamodules.formats.image_files import is_image_file, walk_files
+from datamodules.formats.image_files import file_suffix, is_image_file, is_volume, walk_files
 from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size
 from datamodules.formats.rle import Rle
+from datamodules.formats.volumes import SliceIndex
 
 Task = Literal["masks", "labels"]
 SPLIT_WORDS = {
@@ -73,6 +74,8 @@ class ImageRecord:
         channels: Further files of the same size that are the other channels of the image.
         label: Name of the image's class, or the list of its findings.
         size: Height and width in pixels as the annotation states them; None if it does not.
+        slice: Position of the slice if the file is a volume, see `SliceIndex`.
+        spacing: Distance of rows and of columns in mm, if the layout knows it.
         annotated: False if nothing says whether the image shows a class.
     """
 
@@ -84,6 +87,8 @@ class ImageRecord:
     channels: list[str] = field(default_factory=list)
     label: str | list[str] | None = None
     size: tuple[int, int] | None = None
+    slice: SliceIndex | None = None
+    spacing: tuple[float, float] | None = None
     annotated: bool = True
 
 
@@ -186,6 +191,14 @@ class FolderTree:
     def json_files(self, kind: str) -> list[str]:
         """Return the JSON files of one kind."""
         return [file for file, found in self.json_kinds.items() if found == kind]
+
+    def is_volume(self, file: str) -> bool:
+        """Return True if a file of this tree is a volume, whose slices are images."""
+        return is_volume(self.root / file)
+
+    def is_picture(self, file: str) -> bool:
+        """Return True if a file of this tree is an image or a volume."""
+        return self.is_image(file) or self.is_volume(file)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Return the files with one of some suffixes, such as `.json`."""
@@ -307,8 +320,7 @@ def suffix(file: str) -> str:
 
     The end of a DICOM's name such as `1.2.840.1` is no suffix.
     """
-    lower = file.lower()
-    found = ".nii.gz" if lower.endswith(".nii.gz") else PurePosixPath(lower).suffix
+    found = file_suffix(Path(file))
     return "" if found[1:].isdecimal() else found
 
 

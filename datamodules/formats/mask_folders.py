@@ -1,4 +1,4 @@
-"""Layouts of images with mask images: two folders, or pairs in one folder."""
+"""Layouts of images or volumes with masks: two folders, or pairs in one folder."""
 
 import re
 from collections import defaultdict
@@ -201,8 +201,8 @@ def _split_by_folder(tree: FolderTree) -> tuple[list[str], list[str]]:
 
 
 def _is_picture(tree: FolderTree, file: str) -> bool:
-    """Return True for an image, or a mask that is an array."""
-    return suffix(file) == ".npy" or tree.is_image(file)
+    """Return True for an image or a volume, or a mask that is an array."""
+    return suffix(file) == ".npy" or tree.is_picture(file)
 
 
 def _folder_kind(folder: str) -> str | None:

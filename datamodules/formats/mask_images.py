@@ -13,16 +13,18 @@ from dataclasses import asdict, dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from datamodules.arguments import ANY_VALUE, parse_mask_value
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.atomic_write import atomic_write
-from datamodules.formats.image_files import is_dicom
+from datamodules.formats.gray_levels import N_LEVELS
+from datamodules.formats.image_files import is_dicom, is_volume
 from datamodules.formats.image_io import (
     DEFAULT_READER,
     ImageReader,
@@ -32,6 +34,9 @@ from datamodules.formats.image_io import (
     read_bytes,
     turn_as_shown,
 )
+
+if TYPE_CHECKING:
+    from datamodules.formats.volumes import SliceIndex
 
 Value = int | str  # a stored number, or a color as "#rrggbb"
 Coding = Literal["gray", "palette", "color", "alpha"]
@@ -44,6 +49,7 @@ WHITE = frozenset({1, 255, 65535})  # numbers that all mean "lesion" in a mask o
 BLACK = "#000000"
 BACKGROUND = "background"  # the name in datamodule.mask_values of values that are no class
 REDRAW_HINT = "write the mask as a gray image of 0 (background) and 255 (lesion)"
+COUNTED_PIXELS = 2**22  # whose values are counted at once, so that memory stays bounded
 SURVEY_VERSION = 2  # increase it when the reading of values changes
 NUMPY_HEADER = Lock()  # numpy parses headers with `ast`, which CPython 3.11 cannot in two threads
 
@@ -136,20 +142,24 @@ class MaskReading:
 
 
 def read_mask(
-    path: Path, reading: MaskReading | None = None, reader: ImageReader = DEFAULT_READER
+    path: Path,
+    reading: MaskReading | None = None,
+    reader: ImageReader = DEFAULT_READER,
+    index: "SliceIndex | None" = None,
 ) -> MaskImage:
-    """Read one mask image in the orientation that viewers show.
+    """Read one mask image in the orientation that viewers show, or one slice of a label volume.
 
     Args:
         path: The file; every error message names it.
         reading: Meaning of the data set's values; None decides by this file alone, for one class.
-        reader: Reader of the data set's files, for its limit of pixels.
+        reader: Reader of the data set's files, for its limit of pixels and its frame.
+        index: Position of the slice in a volume; None for a file of one image.
 
     Raises:
         ContentError: The values do not identify the classes.
         ManifestError: The file is missing or cannot be decoded.
     """
-    pixels, content = _load_values(path, reader)
+    pixels, content = _load_values(path, reader, index)
     if reading is None:
         reading = interpret_masks({path: content}, classes=("lesion",))
     if content.coding == "palette" and not reading.palette:
@@ -231,6 +241,8 @@ def survey_masks(
 
 def _survey_file(path: Path, reader: ImageReader) -> dict[str, Any] | None:
     try:
+        if is_volume(path):
+            return asdict(_describe_volume(path, reader))
         return asdict(_load_values(path, reader)[1])
     except ManifestError:  # reported with its name by the check that reads the file again
         return None
@@ -469,16 +481,52 @@ def _to_number(value: Value) -> int:
     return int(value[1:], 16) if isinstance(value, str) else value
 
 
-def read_mask_size(path: Path, reader: ImageReader) -> Size:
-    """Return height and width of a mask file, without decoding an image."""
+def read_mask_size(path: Path, reader: ImageReader, index: "SliceIndex | None" = None) -> Size:
+    """Return height and width of a mask file, or of its slice, without decoding an image."""
     if path.suffix.lower() != ".npy":
-        return replace(reader, frame=0).read_size(path)
+        return replace(reader, frame=0).read_size(path, index=index)
     height, width = _load_array(path).shape
     return height, width
 
 
-def _load_values(path: Path, reader: ImageReader) -> tuple[np.ndarray, MaskContent]:
+def _describe_volume(path: Path, reader: ImageReader) -> MaskContent:
+    """Return which values a whole label volume holds."""
+    from datamodules.formats.volumes import read_volume
+
+    values = read_volume(path, _mask_frame(path, reader)).values
+    content = _describe_gray(path, values.reshape(-1, values.shape[2]))[1]
+    return replace(content, separate=_are_connected_in_3d(values, content.values))
+
+
+def _are_connected_in_3d(volume: np.ndarray, values: Sequence[Value]) -> bool:
+    """Return True if each value but 0 is one connected part of a volume."""
+    numbers = [value for value in values if isinstance(value, int)]
+    if not numbers or numbers[0] < 0 or numbers[-1] > MAX_CLASSES:
+        return False
+    places = ndimage.find_objects(volume.astype(np.uint8))
+    neighbors = np.ones((3, 3, 3))
+    return all(
+        ndimage.label(volume[place] == value, structure=neighbors)[1] == 1
+        for value, place in enumerate(places, start=1)
+        if place is not None
+    )
+
+
+def _mask_frame(path: Path, reader: ImageReader) -> int | None:
+    """Return the frame of a label volume; one label map may belong to all frames of an image."""
+    from datamodules.formats.volumes import read_grid
+
+    return reader.frame if read_grid(path).frames > 1 else None
+
+
+def _load_values(
+    path: Path, reader: ImageReader, index: "SliceIndex | None" = None
+) -> tuple[np.ndarray, MaskContent]:
     """Return the stored values of a mask, `H x W`, and which there are; a color is 0xRRGGBB."""
+    if is_volume(path):
+        from datamodules.formats.volumes import cut_slice
+
+        return _describe_gray(path, cut_slice(path, index, _mask_frame(path, reader)))
     if path.suffix.lower() == ".npy":
         return _describe_gray(path, _load_array(path))
     data = read_bytes(path)
@@ -555,11 +603,16 @@ def _are_connected(pixels: np.ndarray, values: Sequence[int]) -> bool:
 
 
 def _unique(pixels: np.ndarray) -> np.ndarray:
-    """Return the different values, ascending; much faster than np.unique for 8 bits."""
+    """Return the different values `H x W`, ascending; much faster than np.unique for integers."""
     if pixels.dtype == np.uint8:
         return np.flatnonzero(cv2.calcHist([pixels], [0], None, [256], [0, 256]))
-    if pixels.dtype == np.uint16:
-        return np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
+    if pixels.dtype.kind in "iu" and pixels.size:
+        low, high = int(pixels.min()), int(pixels.max())
+        if high - low < N_LEVELS:
+            found = np.zeros(high - low + 1, bool)
+            for rows in np.array_split(pixels, -(-pixels.size // COUNTED_PIXELS)):
+                found |= np.bincount(rows.ravel().astype(np.int64) - low, minlength=len(found)) > 0
+            return np.flatnonzero(found) + low
     return np.unique(pixels)
 
 

@@ -1,4 +1,6 @@
-"""Layout of nnU-Net's raw data: imagesTr/, labelsTr/ and dataset.json.
+"""Layout of nnU-Net's raw data and of the Medical Segmentation Decathlon.
+
+Both have imagesTr/, labelsTr/ and dataset.json.
 
 Format: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
 """
@@ -26,12 +28,15 @@ FOLDERS = (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
 
 
 class NnUnetLayout(Layout):
-    """nnU-Net raw: `imagesTr/case_0000.png`, `labelsTr/case.png`, names in `dataset.json`."""
+    """nnU-Net raw: `imagesTr/case_0000.png`, `labelsTr/case.png`, names in `dataset.json`.
+
+    Images are of any format, also volumes. The Decathlon has no channel in its names.
+    """
 
     name = "nnunet"
     task = "masks"
     looks_for = "imagesTr/, labelsTr/ and dataset.json (nnU-Net raw)"
-    specializes = ("image_mask_folders", "volumes")
+    specializes = ("image_mask_folders",)
 
     def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize dataset.json beside imagesTr/ and labelsTr/."""
@@ -61,13 +66,14 @@ class NnUnetLayout(Layout):
         masks = {
             stem(file): file
             for file in tree.files
-            if folder_of(file) == labels and tree.is_image(file)
+            if folder_of(file) == labels and tree.is_picture(file)
         }
         channels: dict[str, list[str]] = defaultdict(list)
         for file in tree.files:
-            named = CHANNEL.match(stem(file))
-            if folder_of(file) == images and named:
-                channels[named["case"]].append(file)
+            if folder_of(file) == images and tree.is_picture(file):
+                named = CHANNEL.match(stem(file))
+                case = stem(file) if named is None or stem(file) in masks else named["case"]
+                channels[case].append(file)
         return [
             ImageRecord(
                 files[0],
@@ -81,12 +87,18 @@ class NnUnetLayout(Layout):
 
 
 def _read_labels(path: Path) -> dict[str, list[int]]:
-    """Return the values of each label of dataset.json."""
+    """Return the values of each label of dataset.json.
+
+    nnU-Net writes `{"liver": 1}`, the Decathlon `{"1": "liver"}`.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        written = content["labels"]
+        if all(str(key).isdecimal() and isinstance(name, str) for key, name in written.items()):
+            written = {name: int(key) for key, name in written.items()}
         labels = {
             str(name): [int(value)] if isinstance(value, int) else [int(each) for each in value]
-            for name, value in content["labels"].items()
+            for name, value in written.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ManifestError(

@@ -6,6 +6,7 @@ from datamodules.errors import ManifestError
 from datamodules.formats.class_folders import ClassFolders
 from datamodules.formats.coco import CocoLayout
 from datamodules.formats.cvat import CvatLayout
+from datamodules.formats.dicom_seg import DicomSegmentations
 from datamodules.formats.label_studio import LabelStudioLayout
 from datamodules.formats.labelme import LabelMeLayout
 from datamodules.formats.layout import FolderTree, Layout, LayoutOptions, Task, list_files
@@ -25,6 +26,7 @@ LAYOUTS: tuple[Layout, ...] = (
     LabelMeLayout(),
     CvatLayout(),
     LabelStudioLayout(),
+    DicomSegmentations(),
     MaskTable(),
     ClassFolders(),
     LabelTable(),

@@ -27,8 +27,10 @@ from datamodules.formats.gray_levels import (
     summarize_values,
 )
 from datamodules.formats.image_cache import UNREADABLE_FILE, ImageCache
+from datamodules.formats.image_files import is_volume
 from datamodules.formats.image_io import is_nearly_uniform, read_bytes
 from datamodules.formats.rle import decode_rle
+from datamodules.formats.volumes import decoded_volume, forget_volumes
 from datamodules.image_size import ImageSize, ImageSizeLike
 from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.leakage import THUMBNAIL_SIZE, make_thumbnail
@@ -148,6 +150,7 @@ def build_cache(
                 _fill_cache(manifest, size, channels, unfinished, workers, unreadable)
                 unfinished.rename(place)
             finally:
+                forget_volumes()
                 shutil.rmtree(unfinished, ignore_errors=True)
     return ImageCache(place)
 
@@ -176,6 +179,9 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
     for row in range(len(manifest)) if "crop" in manifest.rows else ():
         if crop := get_crop(manifest, row):
             digest.update(f"{row} {crop}".encode())
+    for name in ("slice", "axis"):
+        if name in manifest.rows:
+            digest.update(manifest.rows[name].astype(str).to_csv().encode())
     if "height" in manifest.rows:  # they choose between the orientations of an image
         digest.update(manifest.rows[["height", "width"]].to_csv().encode())
     return digest.hexdigest()[:16]
@@ -230,7 +236,8 @@ def _fill_cache(
 
     def cache_row(row: int) -> list[bytes]:
         """Write one row into the arrays and return the RLE counts of its masks."""
-        data = read_bytes(paths[row])
+        # a volume is read once for all its slices, not here
+        data = None if is_volume(paths[row]) else read_bytes(paths[row])
         view = load_view(manifest, row, channels, data)
         pixels = view.pixels
         height, width = pixels.shape[:2]
@@ -257,7 +264,7 @@ def _fill_cache(
         if true_areas is not None:
             true_areas[row], edges = _read_true_area(manifest, row)
             soft[row] |= edges
-        digests[row] = hashlib.sha256(data).hexdigest()
+        digests[row] = _content_digest(manifest, row, data)
         return [rle["counts"].encode() if rle else b"" for rle in rles]
 
     def skip_unreadable(row: int) -> list[bytes]:
@@ -281,6 +288,14 @@ def _fill_cache(
         (folder / UNREADABLE_FILE).write_text(json.dumps(unread), encoding="utf-8")
     _flush([masks, sizes, thumbnails, digests, areas, flat, soft, true_areas, notes, ignored_areas])
     images.finish()
+
+
+def _content_digest(manifest: Manifest, row: int, data: bytes | None) -> str:
+    """Return the hash of a row's file; of a slice, that of its volume's values and its position."""
+    if data is not None:
+        return hashlib.sha256(data).hexdigest()
+    volume = decoded_volume(Path(str(manifest.rows["image"].iat[row])), manifest.reader.frame)
+    return hashlib.sha256(f"{volume.digest} {manifest.slice_index(row)}".encode()).hexdigest()
 
 
 def _flush(arrays: Sequence[np.ndarray | None]) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from datamodules.errors import ContentError, ManifestError
 from datamodules.formats.gray_levels import SourceImage
 from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.image_files import is_volume
 from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size, read_pixel_spacing
 from datamodules.formats.mask_images import (
     MaskImage,
@@ -25,6 +26,7 @@ from datamodules.formats.mask_images import (
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
 from datamodules.formats.tables import FALSE, TRUE, check_groups, find_separator
+from datamodules.formats.volumes import SliceIndex, read_grid
 
 MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -65,8 +67,9 @@ class Manifest:
             compressed RLE or None per class at the image's own size), `label` (int or multi-hot
             list), `split`, `stratum`, `cls_prob`,
             `spacing_mm` (the pixel spacing in mm: one number, or [row, column]), `crop` ([top,
-            left, side] in pixels: the square of the image that is used in its place); further
-            columns are kept.
+            left, side] in pixels: the square of the image that is used in its place), `slice` and
+            `axis` (number of the slice, from 0, if `image` and `mask` are volumes, and the axis
+            that it is perpendicular to); further columns are kept.
         classes: Names of the mask's or label's classes, in channel order; empty until the values of
             the mask images are known, see `with_mask_reading`.
         group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
@@ -119,7 +122,8 @@ class Manifest:
         if mask is None or (isinstance(mask, float) and np.isnan(mask)):
             return RowMask([None] * len(self.classes))
         if isinstance(mask, str | Path) or _are_paths(mask):
-            image = self._read_files([mask] if isinstance(mask, str | Path) else mask)
+            files = [mask] if isinstance(mask, str | Path) else mask
+            image = self._read_files(files, self.slice_index(row))
             ignored = None if image.ignored is None else image.ignored[..., None].view(np.uint8)
             return RowMask(
                 encode_rle(image.mask),
@@ -142,6 +146,28 @@ class Manifest:
             else rles
         )
 
+    def slice_index(self, row: int) -> SliceIndex | None:
+        """Return the position of a row in its volume; None for a row that is a whole file.
+
+        Without a column `axis` it is that of the largest spacing, see `VolumeGrid.thick_axis`.
+
+        Raises:
+            ManifestError: The cells are no slice and axis.
+        """
+        rows: Any = self.rows
+        if "slice" not in rows or pd.isna(rows["slice"].iat[row]):
+            return None
+        number = rows["slice"].iat[row]
+        axis = rows["axis"].iat[row] if "axis" in rows else None
+        if pd.isna(axis):
+            axis = read_grid(Path(rows["image"].iat[row])).thick_axis
+        if float(number) != int(number) or int(number) < 0 or axis not in (0, 1, 2):
+            raise ManifestError(
+                f"the slice of '{rows['id'].iat[row]}' is {number} of axis {axis}; write whole"
+                " numbers from 0, and an axis 0, 1 or 2"
+            )
+        return SliceIndex(int(axis), int(number))
+
     def annotated_size(self, row: int) -> Size | None:
         """Return the height and width that the annotation of a row gives its image; None if none.
 
@@ -155,7 +181,7 @@ class Manifest:
         mask = rows[column].iat[row] if column in rows else None
         mask = mask[0] if isinstance(mask, list | tuple) and _are_paths(mask) else mask
         if isinstance(mask, str | Path):
-            return read_mask_size(Path(mask), self.reader)
+            return read_mask_size(Path(mask), self.reader, self.slice_index(row))
         for rle in mask if isinstance(mask, list | tuple) else ():
             if isinstance(rle, dict) and rle.get("size"):
                 return int(rle["size"][0]), int(rle["size"][1])
@@ -170,18 +196,19 @@ class Manifest:
             data: The file's bytes if they were read already.
         """
         path = Path(str(self.rows["image"].iat[row]))
-        return self.reader.read(path, channels, data, lambda: self.annotated_size(row))
+        index = self.slice_index(row)
+        return self.reader.read(path, channels, data, lambda: self.annotated_size(row), index)
 
     def read_image_size(self, row: int) -> Size:
         """Return height and width of a row's image; see `ImageReader.read_size`."""
         path = Path(str(self.rows["image"].iat[row]))
-        return self.reader.read_size(path, self.annotated_size(row))
+        return self.reader.read_size(path, self.annotated_size(row), self.slice_index(row))
 
     def rles(self, row: int) -> list[Rle | None]:
         """Return one compressed RLE or None per class of one row; see `mask`."""
         return self.mask(row).rles
 
-    def read_mask(self, path: str | Path) -> MaskImage:
+    def read_mask(self, path: str | Path, index: SliceIndex | None = None) -> MaskImage:
         """Read a mask image of this data set; foreground and background are swapped if set.
 
         Without `mask_reading`, the file alone decides, for one class.
@@ -190,20 +217,22 @@ class Manifest:
             ContentError: The values cannot be used.
             ManifestError: The file is missing or cannot be decoded.
         """
-        image = read_mask(Path(path), self.mask_reading, self.reader)
+        image = read_mask(Path(path), self.mask_reading, self.reader, index)
         return image._replace(mask=1 - image.mask) if self.swap_masks else image
 
     def read_true_mask(self, path: str | Path) -> MaskImage:
         """Read a mask of one class whose values are its own, not those of the column `mask`."""
         return replace(self, mask_reading=None).read_mask(path)
 
-    def _read_files(self, paths: Sequence[str | Path]) -> MaskImage:
+    def _read_files(
+        self, paths: Sequence[str | Path], index: SliceIndex | None = None
+    ) -> MaskImage:
         """Read the mask images of one row and join them; a pixel is ignored if any file says so.
 
         Raises:
             ContentError: The files differ in size; or as `read_mask`.
         """
-        images = [self.read_mask(path) for path in paths]
+        images = [self.read_mask(path, index) for path in paths]
         first = images[0]
         for path, image in zip(paths, images, strict=True):
             if image.mask.shape != first.mask.shape:
@@ -459,7 +488,7 @@ def get_crop(manifest: Manifest, row: int) -> list[int] | None:
 def spacing_matrix(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
     """Return the pixel spacing of some images in mm, `rows x 2` (row, column).
 
-    It is the column `spacing_mm`, and without that column the header of a DICOM.
+    It is the column `spacing_mm`, and without that column the header of a DICOM or volume.
 
     Returns:
         None if the spacing of any of the images is not known.
@@ -478,7 +507,11 @@ def spacing_matrix(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
 
 def _row_spacing(manifest: Manifest, row: int) -> tuple[float, float] | None:
     if "spacing_mm" not in manifest.rows:
-        return read_pixel_spacing(Path(str(manifest.rows["image"].iat[row])))
+        path = Path(str(manifest.rows["image"].iat[row]))
+        if is_volume(path):
+            grid, index = read_grid(path), manifest.slice_index(row)
+            return grid.slice_spacing(grid.thick_axis if index is None else index.axis)
+        return read_pixel_spacing(path)
     value: Any = manifest.rows["spacing_mm"].iat[row]
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None

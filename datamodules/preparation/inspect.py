@@ -233,7 +233,12 @@ def _check_mask(
 ) -> np.ndarray | None:
     """Return a row's mask as in training, or None without one."""
     if isinstance(entry.get("mask"), str):
-        read = _read_file(entry["mask"], "mask", found.problems, manifest.read_mask)
+        read = _read_file(
+            entry["mask"],
+            "mask",
+            found.problems,
+            lambda path: manifest.read_mask(path, manifest.slice_index(row)),
+        )
         found.soft = read is not None and read.soft
         return None if read is None else read.mask
     try:

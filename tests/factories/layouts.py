@@ -158,6 +158,144 @@ def nnunet(root: Path, items: list[Drawn], names: list[str]) -> None:
     (root / "dataset.json").write_text(json.dumps(content))
 
 
+def stack(
+    items: list[Drawn], suffix: str, name: str = "vol{:02d}"
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Stack two drawn images at a time into a volume; they are then named as its slices.
+
+    Returns:
+        File name, image and labels, each `Z x Y x X`.
+    """
+    made = []
+    for n in range(0, len(items), 2):
+        pair, file = items[n : n + 2], name.format(n // 2)
+        images, labels = np.stack([i.image for i in pair]), np.stack([i.labels for i in pair])
+        for number, item in enumerate(pair):
+            item.name = f"{file}#{number:03d}"
+        made.append((f"{file}{suffix}", images, labels))
+    return made
+
+
+def save_volume(path: Path, values: np.ndarray, spacing=(0.7, 0.8, 3.0)) -> None:
+    """Write `Z x Y x X` with an oblique direction that is no identity."""
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing(spacing)
+    image.SetOrigin((-12.5, 30.25, 7.0))
+    image.SetDirection((0.0, -1.0, 0.0, 0.6, 0.0, 0.8, -0.8, 0.0, 0.6))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def volume_folders(suffix: str) -> Callable[..., None]:
+    def write(root: Path, items: list[Drawn], names: list[str]) -> None:
+        for name, image, labels in stack(items, suffix):
+            save_volume(root / "images" / name, image)
+            save_volume(root / "masks" / name, labels)
+
+    return write
+
+
+def volume_pairs(root: Path, items: list[Drawn], names: list[str]) -> None:
+    for name, image, labels in stack(items, ".nii.gz"):
+        save_volume(root / name, image)
+        save_volume(root / name.replace(".nii", "_seg.nii"), labels)
+
+
+def nnunet_volumes(root: Path, items: list[Drawn], names: list[str]) -> None:
+    for name, image, labels in stack(items, ".nii.gz"):
+        save_volume(root / "imagesTr" / name.replace(".nii", "_0000.nii"), image)
+        save_volume(root / "labelsTr" / name, labels)
+    for item in items:
+        item.name = item.name.replace("#", "_0000#")
+    values = {"background": 0} | {name: k for k, name in enumerate(names, start=1)}
+    content = {"channel_names": {"0": "CT"}, "labels": values, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def dicom_segmentations(root: Path, items: list[Drawn], names: list[str]) -> None:
+    """Write studies of two slices each, with binary and fractional SEGs that name them.
+
+    The SEGs list the slices in reverse; every third study has one SEG per class.
+    """
+    from highdicom import seg
+    from pydicom.sr.codedict import codes
+
+    lesion = codes.SCT.Neoplasm
+    for study in range(len(items) // 2):
+        pair = items[2 * study : 2 * study + 2]
+        sources = [dicom_slice(item, study, number) for number, item in enumerate(pair)]
+        for item, source in zip(pair, sources, strict=True):
+            path = root / f"p{study}" / "ct" / f"{item.name}.dcm"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source.save_as(path, enforce_file_format=True)
+        per_class = [[k] for k in range(len(names))] if study % 3 == 0 else [[0, 1]]
+        kind = ("BINARY", "FRACTIONAL")[study % 2]
+        for number, classes in enumerate(per_class):
+            planes = np.stack([[item.labels == k + 1 for k in classes] for item in pair[::-1]])
+            values = planes.transpose(0, 2, 3, 1)
+            if kind == "FRACTIONAL":  # from .5 on a pixel belongs to its segment
+                values = np.where(values, 0.6, 0.4).astype(np.float32)
+            made = seg.Segmentation(
+                source_images=sources[::-1],
+                pixel_array=values if kind == "FRACTIONAL" else values.astype(np.uint8),
+                segmentation_type=kind,
+                segment_descriptions=[
+                    seg.SegmentDescription(
+                        segment_number=n,
+                        segment_label=names[k],
+                        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+                        segmented_property_type=lesion,
+                        algorithm_type="MANUAL",
+                    )
+                    for n, k in enumerate(classes, start=1)
+                ],
+                series_instance_uid=f"1.2.826.0.1.{study + 1}.9.{number}",
+                series_number=9,
+                sop_instance_uid=f"1.2.826.0.1.{study + 1}.9.{number}.1",
+                instance_number=1,
+                manufacturer="phantom",
+                manufacturer_model_name="phantom",
+                software_versions="1",
+                device_serial_number="1",
+                omit_empty_frames=study % 2 == 0 and bool(planes.any()),
+            )
+            place = root / f"p{study}" / "seg"
+            place.mkdir(exist_ok=True)
+            made.save_as(place / f"{number}.dcm", enforce_file_format=True)
+
+
+def dicom_slice(item: Drawn, study: int, number: int) -> Any:
+    """Return a slice of a CT series as a pydicom data set of 8 bits."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID, made.Modality = CTImageStorage, "CT"
+    made.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    made.StudyInstanceUID = f"1.2.826.0.1.{study + 1}"
+    made.SeriesInstanceUID = f"{made.StudyInstanceUID}.1"
+    made.SOPInstanceUID = f"{made.SeriesInstanceUID}.{number + 1}"
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.FrameOfReferenceUID = f"{made.StudyInstanceUID}.2"
+    made.PatientID, made.PatientName = f"Doe{study}", "Doe^Jane"
+    made.PatientBirthDate = made.StudyDate = made.StudyTime = made.AccessionNumber = ""
+    made.PatientSex, made.StudyID, made.ReferringPhysicianName = "", "", ""
+    made.InstanceNumber, made.SeriesNumber = number + 1, 1
+    made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    made.ImagePositionPatient = [0, 0, 3 * number]
+    made.PixelSpacing, made.SliceThickness = [0.8, 0.7], 3
+    made.Rows, made.Columns = item.image.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    made.PixelData = item.image.tobytes() + b"\0" * (item.image.size % 2)
+    made["PixelData"].VR = "OB"
+    return made
+
+
 def coco(items: list[Drawn], names: list[str], rle: bool, path: Callable[[Drawn], str]) -> dict:
     annotations: list[dict[str, Any]] = []
     images = []
@@ -409,6 +547,12 @@ LAYOUTS: dict[str, tuple[Callable[..., None], str]] = {
     "pairs": (pairs, "image_mask_pairs"),
     "pairs with @": (pairs_at, "image_mask_pairs"),
     "nnU-Net": (nnunet, "nnunet"),
+    "NIfTI": (volume_folders(".nii"), "image_mask_folders"),
+    "NIfTI pairs": (volume_pairs, "image_mask_pairs"),
+    "NRRD": (volume_folders(".nrrd"), "image_mask_folders"),
+    "MHA": (volume_folders(".mha"), "image_mask_folders"),
+    "nnU-Net NIfTI": (nnunet_volumes, "nnunet"),
+    "DICOM SEG": (dicom_segmentations, "dicom_seg"),
     "COCO of Roboflow": (coco_roboflow, "coco"),
     "COCO of CVAT": (coco_cvat, "coco"),
     "COCO of pycocotools": (coco_pycocotools, "coco"),
@@ -423,7 +567,14 @@ LAYOUTS: dict[str, tuple[Callable[..., None], str]] = {
 }
 JOINED = {"masks with a suffix", "several masks", "pairs"}  # one class from all
 NAMED = {
-    *("nnU-Net", "COCO of Roboflow", "COCO of CVAT", "COCO of pycocotools"),
+    *(
+        "nnU-Net",
+        "nnU-Net NIfTI",
+        "DICOM SEG",
+        "COCO of Roboflow",
+        "COCO of CVAT",
+        "COCO of pycocotools",
+    ),
     *("COCO of Label Studio", "Pascal VOC", "YOLO", "LabelMe", "CVAT", "Label Studio"),
     "table of RLEs",
 }
