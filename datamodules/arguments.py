@@ -101,7 +101,6 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Channels = Annotated[Literal[1, 3], BeforeValidator(_refuse_bool)]
 VolumeAxis = Annotated[Literal["auto", 0, 1, 2], BeforeValidator(_refuse_bool)]
 FilePath = str | Path
 FractionRange = Annotated[
