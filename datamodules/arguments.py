@@ -122,7 +122,6 @@ def parse_mask_value(value: Any) -> int | str:
 
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Channels = Annotated[Literal[1, 3], BeforeValidator(_refuse_bool)]
 VolumeAxis = Annotated[Literal["auto", 0, 1, 2], BeforeValidator(_refuse_bool)]
 FilePath = str | Path
 MaskValue = Annotated[

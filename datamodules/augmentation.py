@@ -7,7 +7,7 @@ a transform moves into the image are black and outside the mask.
 
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
@@ -249,6 +249,18 @@ class RandomGamma(Transform):
         super().__init__(A.RandomGamma(gamma_limit=(100 * (1 - gamma), 100 * (1 + gamma)), p=p))
 
 
+class _ChannelCLAHE(A.CLAHE):
+    """CLAHE that also takes images of other than one or three channels, one by one."""
+
+    def apply(self, img: np.ndarray, clip_limit: float, **params: Any) -> np.ndarray:
+        """Equalize an image `H x W x C`."""
+        if img.shape[2] in (1, 3):
+            return super().apply(img, clip_limit, **params)
+        channels = [img[..., c : c + 1] for c in range(img.shape[2])]
+        equalized = [super(_ChannelCLAHE, self).apply(c, clip_limit, **params) for c in channels]
+        return np.concatenate(equalized, axis=2)
+
+
 @validated
 class CLAHE(Transform):
     """Equalize the histogram of each tile with a limited contrast (CLAHE).
@@ -262,7 +274,9 @@ class CLAHE(Transform):
     def __init__(
         self, clip_limit: ClipLimit = 4.0, tiles: PositiveInt = 8, p: Fraction = 0.5
     ) -> None:
-        super().__init__(A.CLAHE(clip_limit=(1.0, clip_limit), tile_grid_size=(tiles, tiles), p=p))
+        super().__init__(
+            _ChannelCLAHE(clip_limit=(1.0, clip_limit), tile_grid_size=(tiles, tiles), p=p)
+        )
 
 
 @validated

@@ -17,7 +17,6 @@ from pydantic import Field
 from torch.utils.data import DataLoader
 
 from datamodules.arguments import (
-    Channels,
     FilePath,
     MaskValue,
     NonNegativeInt,
@@ -31,7 +30,7 @@ from datamodules.arguments import (
 from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
 from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
-from datamodules.formats.gray_levels import Window
+from datamodules.formats.gray_levels import Window, range_of_channel
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import ImageReader
 from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
@@ -81,12 +80,20 @@ class TrainedWindow:
     def from_state(cls, state: Mapping[str, Any]) -> "TrainedWindow":
         """Read it from the `window` of a checkpoint."""
         ends = state["range"]
-        return cls(None if ends is None else (float(ends[0]), float(ends[1])), bool(state["given"]))
+        return cls(None if ends is None else _as_window(ends), bool(state["given"]))
 
     @property
     def as_state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"range": None if self.window is None else list(self.window), "given": self.given}
+        ends = [list(each) if isinstance(each, tuple) else each for each in self.window or ()]
+        return {"range": ends or None, "given": self.given}
+
+
+def _as_window(ends: Any) -> Window:
+    """Return a window of plain lists: two numbers, or two numbers per channel."""
+    if isinstance(ends[0], list | tuple):
+        return tuple((float(low), float(high)) for low, high in ends)
+    return float(ends[0]), float(ends[1])
 
 
 NumWorkers = int | Literal["auto"]
@@ -287,7 +294,7 @@ class ServingDataModule(LightningDataModule):
             found = self.trained_window.window
         if found is None:
             deep = np.flatnonzero(cache.deep)
-            low, high = cache.common_window(deep) or (0.0, 1.0)
+            low, high = range_of_channel(cache.common_window(deep), 0) or (0.0, 1.0)
             first = self.table.rows["image"].iat[int(deep[0])]
             problem = (
                 f"{len(deep)} images have more than 8 bits, such as {first}, and no training image"
@@ -451,7 +458,8 @@ class ManifestDataModule(ServingDataModule, ABC):
             without showing an image twice.
         overfit_batches: Number of batches of the same images to train on and to validate on; 0 for
             a normal fit.
-        channels: 1 keeps images gray, 3 makes them RGB.
+        channels: 1 keeps images gray, 3 makes them RGB. Any number is possible for images of which
+            each channel is a file (`case_0000`, `case_0001`) or a frame (`frame=channels`).
         augmentation: Random transforms for training; none if None.
         sampling: Sampling of the training images in an epoch; None samples all images equally.
         cls_prob: Run folder of a pre-classifier, or its cls_prob.csv with the probabilities that
@@ -477,7 +485,8 @@ class ManifestDataModule(ServingDataModule, ABC):
             takes the 0.5th and 99.5th percentile of the training images, and the own windows of
             DICOMs.
         frame: Number from 0 of the frame that is used of multi-page TIFFs, animations, multi-frame
-            DICOMs and 4-D volumes; None refuses such files.
+            DICOMs and 4-D volumes; None refuses such files, and `channels` reads all frames of a
+            file as the channels of one image.
         axis: Axis that the slices of a volume are perpendicular to, 0, 1 or 2 in the order in which
             nibabel indexes the file (0 varies fastest); `auto` takes the axis of the largest
             spacing, and the last one if no spacing is larger than both others.
@@ -496,7 +505,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         eval_batch_size: PositiveInt | None = None,
         batches_per_epoch: PositiveInt | None = None,
         overfit_batches: NonNegativeInt = 0,
-        channels: Channels = 1,
+        channels: PositiveInt = 1,
         augmentation: Pipeline | None = None,
         sampling: SamplingConfig | None = None,
         cls_prob: str | None = None,
@@ -515,7 +524,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         mask_values: Mapping[MaskValue, str | Sequence[str]] | None = None,
         ignore_value: MaskValue | None = None,
         window: WindowRange | Literal["auto"] = "auto",
-        frame: NonNegativeInt | None = None,
+        frame: NonNegativeInt | Literal["channels"] | None = None,
         axis: VolumeAxis = "auto",
         max_pixels: PixelCount = MAX_IMAGE_PIXELS,
         phantom: Callable[[Path], None] | None = None,
@@ -540,7 +549,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.num_workers, self.phantom = num_workers, phantom
         self.inverted_masks = inverted_masks
         self.mask_values, self.ignore_value = mask_values, ignore_value
-        self.window = None if isinstance(window, str) else (float(window[0]), float(window[1]))
+        self.window = None if isinstance(window, str) else _as_window(window)
         self.frame, self.axis, self.max_pixels = frame, axis, max_pixels
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []

@@ -30,7 +30,7 @@ from datamodules.formats.registry import LAYOUT_NAMES, LayoutMatch, find_layout
 from datamodules.formats.rle import Rle
 from datamodules.formats.volume_slices import expand_volumes, slice_ids
 from datamodules.formats.volumes import forget_volumes
-from datamodules.manifest.manifest import Manifest
+from datamodules.manifest.manifest import Manifest, check_channel_count
 from datamodules.manifest.validation import drop_straddling_copies
 
 NEGATIVE_WORDS = {
@@ -188,6 +188,7 @@ class OwnDataModule(ManifestDataModule):
         names = [name[record.image] for record in records]
         ids = slice_ids(names, [record.slice for record in records])
         sizes_known = any(record.size for record in records)
+        any_channels = any(record.channels for record in records)
         volumes = any(record.slice is not None for record in records)
         rows = []
         for id, record in zip(ids, records, strict=True):
@@ -196,6 +197,10 @@ class OwnDataModule(ManifestDataModule):
                 "image": str(self.tree.path(record.image)),
                 "group": record.group or name[record.image],
             }
+            if any_channels:
+                path = self.tree.path(record.image)
+                check_channel_count(path, 1 + len(record.channels), self.channels)
+                row["channel_files"] = [str(self.tree.path(file)) for file in record.channels]
             if volumes:
                 row["axis"], row["slice"] = record.slice or (None, None)
                 row["spacing_mm"] = None if record.spacing is None else list(record.spacing)

@@ -16,6 +16,7 @@ from callbacks.curriculum import Curriculum
 from callbacks.curriculum_stage import StageConfig
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
+from datamodules.formats.gray_levels import format_window
 from datamodules.manifest.manifest import is_multiclass, present_classes
 from datamodules.sampling.config import EpochConfig
 from engine.resume import find_resume_checkpoint
@@ -208,8 +209,11 @@ def _format_window(data: ManifestDataModule) -> list[str]:
     """Describe the window of images of more than 8 bits; empty if there are none."""
     if not data.cache.deep.any():
         return []
-    low, high = data.display_window() or (0.0, 0.0)
-    return [f"{low:g} becomes black and {high:g} white in images of more than 8 bits"]
+    window = data.display_window() or (0.0, 0.0)
+    where = "in images of more than 8 bits"
+    if isinstance(window[0], tuple):
+        return [f"{format_window(window)} of the channels become black and white {where}"]
+    return [f"{window[0]:g} becomes black and {window[1]:g} white {where}"]
 
 
 def _format_normalization(cfg: DictConfig, module: SupervisedModule) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
+from datamodules.formats.gray_levels import format_window
 from datamodules.image_size import ImageSize
 from lightning_modules import training_record
 from lightning_modules.base import SupervisedModule
@@ -245,7 +246,7 @@ def adopt_window(data: ManifestDataModule, path: Path) -> str | None:
     trained = data.trained_window.window
     if trained in (None, data.window):
         return None
-    given, learned = (f"[{low:g},{high:g}]" for low, high in (data.window, trained))
+    given, learned = format_window(data.window), format_window(trained)
     return f"datamodule.window={given} is used, and {path} was trained with {learned}"
 
 

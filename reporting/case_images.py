@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.decision_rule import DecisionRule
 from lightning_modules.base import EvaluatedModule
-from reporting.cases import SIDE, Case, data_url, display_gamma
+from reporting.cases import SIDE, Case, data_url, display_gamma, visible_channels
 from reporting.task_view import TASK_VIEWS, TaskView
 
 
@@ -100,7 +100,7 @@ def render_case(
     maps, size = kind.encode_logit_maps(batch, i, logits, case.channels, side, rule)
     # for print and without scripts
     still = {title: data_url(pixels, "jpeg") for title, pixels in panes.items() if title != "image"}
-    gamma = display_gamma(batch["image"][i][batch["content"][i].slices].numpy())
+    gamma = display_gamma(visible_channels(batch["image"][i][batch["content"][i].slices].numpy()))
     return replace(
         case, panes={"image": data_url(large)} | still, maps=maps, size=size, gamma=gamma
     )

@@ -95,6 +95,11 @@ DARK_PERCENTILE, DARK_GRAY = 95, 100  # an image is dark if that percentile is b
 DISPLAY_GAMMA = 0.5
 
 
+def visible_channels(pixels: np.ndarray) -> np.ndarray:
+    """Return the channels of an image `C x H x W` that pages show: gray, RGB, else the first."""
+    return pixels if len(pixels) in (1, 3) else pixels[:1]
+
+
 def display_gamma(pixels: np.ndarray) -> float:
     """Return the gamma that shows an image of gray values 0 to 255: `DISPLAY_GAMMA` if dark, or 1.
 

@@ -23,6 +23,7 @@ from reporting.cases import (
     enlarge,
     indices_of,
     round_robin,
+    visible_channels,
 )
 from reporting.figures.classification import classification_figures as figures
 from reporting.image_table import classification_columns as image_columns
@@ -162,9 +163,8 @@ def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
 
     A dark image is shown with the display gamma.
     """
-    pixels = (
-        batch["image"][i][batch["content"][i].slices].expand(3, -1, -1).numpy().transpose(1, 2, 0)
-    )
+    shown = visible_channels(batch["image"][i][batch["content"][i].slices].numpy())
+    pixels = shown.repeat(3 // len(shown), 0).transpose(1, 2, 0)
     pixels = apply_gamma(pixels, display_gamma(pixels))
     return enlarge(np.ascontiguousarray(pixels[..., ::-1]), side=side)
 

@@ -26,6 +26,7 @@ from reporting.cases import (
     enlarge,
     indices_of,
     round_robin,
+    visible_channels,
 )
 from reporting.figures.segmentation import segmentation_figures as figures
 from reporting.figures.segmentation import segmentation_panels as panels
@@ -233,9 +234,9 @@ def render_image(batch: "Sample", i: int, side: int = SIDE) -> np.ndarray:
 
     A dark image is shown with the display gamma.
     """
-    channels = batch["image"][i][batch["content"][i].slices]
-    gray = channels.float().mean(0).byte().numpy()
-    gray = apply_gamma(gray, display_gamma(channels.numpy()))
+    channels = visible_channels(batch["image"][i][batch["content"][i].slices].numpy())
+    gray = channels.mean(0, dtype=np.float32).astype(np.uint8)
+    gray = apply_gamma(gray, display_gamma(channels))
     return enlarge(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), side=side)
 
 

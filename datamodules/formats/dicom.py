@@ -279,7 +279,8 @@ def read_dicom(path: Path, data: bytes | None, reader: ImageReader) -> SourceIma
         tags = [*SIZE_TAGS, *SAMPLE_TAGS, *DISPLAY_TAGS, *PADDING_TAGS]
         dataset = _read_dataset(path, data, specific_tags=tags)
         _check_picture(path, dataset, reader)
-        stored, padding = _decode_frame(path, dataset, reader.frame or 0)
+        frame = 0 if reader.frame == "channels" else reader.frame or 0
+        stored, padding = _decode_frame(path, dataset, frame)
         try:
             return to_source_image(stored, padding, dataset, reader.ignore_dicom_windows)
         except InvalidDisplayLevels as error:
@@ -415,8 +416,9 @@ def _check_picture(path: Path, dataset: Dataset, reader: ImageReader) -> None:
             " out of the data set"
         )
     frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1 or reader.frame is not None:
-        check_frame(path, frames, reader.frame)
+    frame = None if reader.frame == "channels" else reader.frame
+    if frames > 1 or frame is not None:
+        check_frame(path, frames, frame)
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise ManifestError(f"{path} is colored by a palette; export it as MONOCHROME2 or RGB")
 

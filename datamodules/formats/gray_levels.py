@@ -2,14 +2,17 @@
 
 An image of 10 to 16 bits, of 32-bit integers or of floats is kept in 16 bits with a linear map to
 its own values. One window `(low, high)` in these values is applied to all images of a data set when
-a sample is loaded, so that the same value has the same gray in every image.
+a sample is loaded, so that the same value has the same gray in every image. Channels that are
+images of their own, such as MR sequences, have a map and a window each.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-Window = tuple[float, float]  # the values that are displayed black and white
+ValueRange = tuple[float, float]  # the values that are displayed black and white
+Window = ValueRange | tuple[ValueRange, ...]  # of all channels together, or of each one
 N_LEVELS = 65_536
 PADDING_LEVEL = 0  # level of pixels that show nothing, which are always displayed black
 N_QUANTILES = 400  # numbers that summarize the values of one image
@@ -50,19 +53,39 @@ class LevelMap:
         """
         if not self.deep:
             return levels.astype(np.uint8, copy=False)
-        low, high = window or self.value_range(levels)
+        low, high = range_of_channel(window, 0) or self.value_range(levels)
         gray = self.values(np.arange(N_LEVELS))
         gray = ((gray - low) / (high - low)).clip(0, 1) * 255
         shown = np.rint(255 - gray if self.inverted else gray).astype(np.uint8)
         shown[PADDING_LEVEL] = 0
         return shown[levels]
 
-    def value_range(self, levels: np.ndarray) -> Window:
+    def value_range(self, levels: np.ndarray) -> ValueRange:
         """Return the lowest and the highest value of an image without its padding."""
         inside = levels[levels != PADDING_LEVEL]
         ends = inside if inside.size else levels
         first, last = self.values(np.array([ends.min(), ends.max()])).tolist()
         return nonempty_window(min(first, last), max(first, last))
+
+
+@dataclass(frozen=True)
+class ChannelLevelMaps:
+    """Maps of an image whose channels are images of their own.
+
+    Attributes:
+        maps: Map of each channel, all of 16 bits.
+    """
+
+    maps: tuple[LevelMap, ...]
+    deep = True
+
+    def to_uint8(self, levels: np.ndarray, window: Window | None) -> np.ndarray:
+        """Convert levels `H x W x C` to displayed gray; see `LevelMap.to_uint8`."""
+        shown = [
+            each.to_uint8(levels[..., c], range_of_channel(window, c))
+            for c, each in enumerate(self.maps)
+        ]
+        return np.stack(shown, axis=-1)
 
 
 EIGHT_BITS = LevelMap()
@@ -71,7 +94,20 @@ LEVEL_MAP_DTYPE = np.dtype(
 )  # one element is one `LevelMap`
 
 
-def nonempty_window(low: float, high: float) -> Window:
+def range_of_channel(window: Window | None, channel: int) -> ValueRange | None:
+    """Return the values that one channel displays black and white."""
+    found = window[channel] if window and isinstance(window[0], tuple) else window
+    return found  # type: ignore[return-value]
+
+
+def format_window(window: Window) -> str:
+    """Format a window as a user writes it, one per channel if there are several."""
+    if isinstance(window[0], tuple):
+        return f"[{','.join(format_window(each) for each in window)}]"  # type: ignore[arg-type]
+    return f"[{window[0]:g},{window[1]:g}]"
+
+
+def nonempty_window(low: float, high: float) -> ValueRange:
     """Return a window whose ends differ, also for images of one value, which become black."""
     return (low, high) if high > low else (low, low + 1.0)
 
@@ -129,7 +165,7 @@ class SourceImage:
     """
 
     pixels: np.ndarray
-    levels: LevelMap = field(default=EIGHT_BITS)
+    levels: LevelMap | ChannelLevelMaps = field(default=EIGHT_BITS)
     turned: bool = False
     kept_as_stored: bool = False
     transparent: bool = False
@@ -148,22 +184,55 @@ class SourceImage:
         return self.levels.to_uint8(self.pixels, window)
 
 
+def stack_channels(images: Sequence[SourceImage]) -> SourceImage:
+    """Join images of one channel and one size into the channels of one image.
+
+    If any is deep, those of 8 bits are taken as values from 0 to 255, so that all have a window.
+    """
+    first = images[0]
+    pixels, levels = [image.pixels for image in images], first.levels
+    if any(image.levels.deep for image in images):
+        deep = [
+            (image.pixels, image.levels) if image.levels.deep else encode_levels(image.pixels)
+            for image in images
+        ]
+        pixels = [each for each, _ in deep]
+        levels = ChannelLevelMaps(tuple(each for _, each in deep))  # type: ignore[misc]
+    return replace(
+        first,
+        pixels=np.concatenate(pixels, axis=2),
+        levels=levels,
+        turned=any(image.turned for image in images),
+        kept_as_stored=any(image.kept_as_stored for image in images),
+        transparent=any(image.transparent for image in images),
+    )
+
+
 @dataclass(frozen=True)
 class ValueSummary:
     """Quantiles of the values of a deep image, from which the window of a data set follows.
 
     Attributes:
-        quantiles: Ascending values, float64 `N_QUANTILES`; each stands for the same number of
-            pixels. NaN for an image that is not deep.
-        pixels: Number of pixels without padding; 0 for an image that is not deep.
+        quantiles: Ascending values, float64 `N_QUANTILES`, or `C x N_QUANTILES` if each channel has
+            a window of its own; each stands for the same number of pixels. NaN for an image that is
+            not deep.
+        pixels: Number of pixels without padding, or one number per channel; 0 for an image that is
+            not deep.
     """
 
     quantiles: np.ndarray
-    pixels: int
+    pixels: int | np.ndarray
 
 
 def summarize_values(image: SourceImage) -> ValueSummary:
     """Summarize the values of one image."""
+    if isinstance(image.levels, ChannelLevelMaps):
+        each = [
+            summarize_values(SourceImage(image.pixels[..., c : c + 1], levels))
+            for c, levels in enumerate(image.levels.maps)
+        ]
+        pixels = np.array([one.pixels for one in each])
+        return ValueSummary(np.stack([one.quantiles for one in each]), pixels)
     counts = np.zeros(N_LEVELS, np.int64)
     if image.levels.deep:
         counts = np.bincount(image.pixels.ravel(), minlength=N_LEVELS)
@@ -180,12 +249,16 @@ def common_window(quantiles: np.ndarray, pixels: np.ndarray) -> Window | None:
     """Return the window between the WINDOW_PERCENTILES of the pixels of several images.
 
     Args:
-        quantiles: See `ValueSummary`, `N x N_QUANTILES`.
-        pixels: Number of pixels of each image, `N`; images of 0 do not count.
+        quantiles: See `ValueSummary`, `N x N_QUANTILES` or `N x C x N_QUANTILES`.
+        pixels: Number of pixels of each image, `N` or `N x C`; images of 0 do not count.
 
     Returns:
-        None if no image counts.
+        One window, or one per channel; None if no image counts.
     """
+    if quantiles.ndim == 3:
+        each = [common_window(quantiles[:, c], pixels[:, c]) for c in range(pixels.shape[1])]
+        known = [(0.0, 1.0) if found is None else found for found in each]
+        return None if all(found is None for found in each) else tuple(known)  # type: ignore[arg-type]
     used = pixels > 0
     if not used.any():
         return None
@@ -200,8 +273,15 @@ def common_window(quantiles: np.ndarray, pixels: np.ndarray) -> Window | None:
 def is_blank_in_window(quantiles: np.ndarray, window: Window) -> np.ndarray:
     """Return True for deep images that show nearly one gray value in a window, bool `N`.
 
-    The central 99.75 % of their pixels then span at most MAX_UNIFORM_SPREAD gray levels.
+    The central 99.75 % of their pixels then span at most MAX_UNIFORM_SPREAD gray levels, in each
+    channel that has a window of its own.
     """
-    low, high = window
+    if quantiles.ndim == 3:
+        each = [
+            is_blank_in_window(quantiles[:, c], range_of_channel(window, c) or (0.0, 1.0))
+            for c in range(quantiles.shape[1])
+        ]
+        return np.all(each, axis=0)
+    low, high = range_of_channel(window, 0) or (0.0, 1.0)
     ends = ((quantiles[:, [0, -1]] - low) / (high - low)).clip(0, 1) * 255
     return (ends[:, 1] - ends[:, 0]) <= MAX_UNIFORM_SPREAD  # False for the NaN of 8-bit images

@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.formats.gray_levels import (
     EIGHT_BITS,
+    ChannelLevelMaps,
     LevelMap,
     Window,
     common_window,
@@ -55,23 +56,28 @@ class ImageCache:
 
     @cached_property
     def level_maps(self) -> np.ndarray | None:
-        """Meaning of each row's levels, LEVEL_MAP_DTYPE `N`; None if all images have 8 bits."""
+        """Meaning of each row's levels, LEVEL_MAP_DTYPE `N`; None if all images have 8 bits.
+
+        It is `N x channels` if the channels are images of their own.
+        """
         return (
             self._open_array("level_maps") if (self.folder / "level_maps.npy").is_file() else None
         )
 
-    def level_map(self, row: int) -> LevelMap:
+    def level_map(self, row: int) -> LevelMap | ChannelLevelMaps:
         """Return the meaning of a row's levels."""
-        return EIGHT_BITS if self.level_maps is None else LevelMap(*self.level_maps[row].item())
+        if self.level_maps is None or not self.deep[row]:
+            return EIGHT_BITS
+        if self.level_maps.ndim == 2:
+            return ChannelLevelMaps(tuple(LevelMap(*each.item()) for each in self.level_maps[row]))
+        return LevelMap(*self.level_maps[row].item())
 
     @cached_property
     def deep(self) -> np.ndarray:
         """Bool `N`, True for images that need a window."""
-        return (
-            np.zeros(len(self.sizes), bool)
-            if self.level_maps is None
-            else np.array(self.level_maps["deep"])
-        )
+        if self.level_maps is None:
+            return np.zeros(len(self.sizes), bool)
+        return np.asarray(self.level_maps["deep"].reshape(len(self.sizes), -1).any(1))
 
     def common_window(self, rows: np.ndarray) -> Window | None:
         """Return the window of some deep images together; None if none of the rows is deep."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from datamodules.formats.gray_levels import (
     MAX_UNIFORM_SPREAD,
     SourceImage,
     encode_levels,
+    stack_channels,
 )
 from datamodules.formats.image_files import is_dicom, is_volume
 
@@ -45,13 +46,14 @@ class ImageReader:
 
     Attributes:
         frame: Number from 0 of the frame that is read of a multi-page TIFF, an animation, a
-            multi-frame DICOM or a 4-D volume; None refuses such files.
+            multi-frame DICOM or a 4-D volume; None refuses such files, and `channels` reads all
+            their frames as the channels of one image.
         max_pixels: Largest image that is decoded, in pixels.
         ignore_dicom_windows: True to read the values of DICOMs, to which the window of the data set
             is applied, and not to apply their own windows.
     """
 
-    frame: int | None = None
+    frame: int | Literal["channels"] | None = None
     max_pixels: int = MAX_IMAGE_PIXELS
     ignore_dicom_windows: bool = False
 
@@ -70,7 +72,7 @@ class ImageReader:
 
         Args:
             path: The file; every error message names it.
-            channels: 1 for gray, 3 for RGB.
+            channels: 1 for gray, 3 for RGB; the number of frames if `frame` is `channels`.
             data: The file's bytes if they were read already.
             annotated_size: Function that returns the height and width that the annotation gives the
                 image, or None. It is called for images with an EXIF orientation that exchanges
@@ -83,6 +85,14 @@ class ImageReader:
                 `max_pixels`; or `frame` is not one of its frames. For a DICOM see `read_dicom`.
             ContentError: A float image has a pixel that is NaN or infinite.
         """
+        if self.frame == "channels":
+            return self._read_frames(path, channels, data, annotated_size, index)
+        if channels not in (1, 3):
+            raise ManifestError(
+                f"{path} is one image of one or three channels, and datamodule.channels={channels};"
+                " set datamodule.channels=1 (gray) or 3 (RGB), or datamodule.frame=channels if its"
+                " frames are the channels"
+            )
         if is_volume(path):
             from datamodules.formats.volumes import read_slice  # imports this module
 
@@ -106,6 +116,38 @@ class ImageReader:
         if image.format == "TIFF":
             return self._orient(source, before, annotated_size, is_turned=not deep_color)
         return self._orient(source, read_orientation(image), annotated_size, is_turned=False)
+
+    def _read_frames(
+        self,
+        path: Path,
+        channels: int,
+        data: bytes | None,
+        annotated_size: Callable[[], Size | None],
+        index: "SliceIndex | None",
+    ) -> SourceImage:
+        """Read all frames of a file, in gray, as the channels of one image; see `read`."""
+        frames = self.count_frames(path, data)
+        if frames != channels:
+            raise ManifestError(
+                f"{path} holds {frames} frame{'s' * (frames > 1)}, and datamodule.channels="
+                f"{channels}; set datamodule.channels={frames}, or take the file out of the data"
+                " set"
+            )
+        single = [replace(self, frame=number if frames > 1 else None) for number in range(frames)]
+        return stack_channels([one.read(path, 1, data, annotated_size, index) for one in single])
+
+    def count_frames(self, path: Path, data: bytes | None = None) -> int:
+        """Return the number of frames of a file, from its header."""
+        if is_volume(path):
+            from datamodules.formats.volumes import read_grid
+
+            return read_grid(path).frames
+        if is_dicom(path, data):
+            from datamodules.formats.dicom import read_dicom_elements
+
+            return int(read_dicom_elements(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
+        with replace(self, frame=0)._open(path, data) as image:
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
     @staticmethod
     def _orient(
@@ -178,8 +220,9 @@ class ImageReader:
         try:
             image = Image.open(path if data is None else io.BytesIO(data))
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            if self.frame is not None or frames > 1:
-                image.seek(check_frame(path, frames, self.frame))
+            frame = 0 if self.frame == "channels" else self.frame
+            if frame is not None or frames > 1:
+                image.seek(check_frame(path, frames, frame))
         except FileNotFoundError as error:
             raise ManifestError(
                 f"{path} does not exist; restore the file or take it out of the data set"

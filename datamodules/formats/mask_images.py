@@ -516,7 +516,13 @@ def _mask_frame(path: Path, reader: ImageReader) -> int | None:
     """Return the frame of a label volume; one label map may belong to all frames of an image."""
     from datamodules.formats.volumes import read_grid
 
-    return reader.frame if read_grid(path).frames > 1 else None
+    frames = read_grid(path).frames
+    if frames > 1 and reader.frame == "channels":
+        raise ContentError(
+            f"{path} holds {frames} volumes, and a mask of datamodule.frame=channels holds one;"
+            " write one label map"
+        )
+    return None if frames == 1 or reader.frame == "channels" else reader.frame
 
 
 def _load_values(

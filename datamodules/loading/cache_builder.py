@@ -20,6 +20,7 @@ from datamodules.errors import ManifestError, UserError
 from datamodules.formats.gray_levels import (
     LEVEL_MAP_DTYPE,
     N_QUANTILES,
+    ChannelLevelMaps,
     SourceImage,
     ValueSummary,
     Window,
@@ -45,7 +46,7 @@ def load_view(
     Args:
         manifest: Rows of the data set.
         row: Number of the row.
-        channels: 1 for gray, 3 for RGB.
+        channels: Number of channels, see `Manifest.read_image`.
         data: The file's bytes if they were read already.
 
     Raises:
@@ -101,7 +102,7 @@ def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, w
             )
 
 
-CACHE_VERSION = 8
+CACHE_VERSION = 9
 
 
 def has_ignored_plane(manifest: Manifest) -> bool:
@@ -122,7 +123,7 @@ def build_cache(
     Args:
         manifest: Rows with `image` and, for segmentation, `mask`.
         size: Size of the canvas in pixels: the side of a square, or (height, width).
-        channels: 1 or 3.
+        channels: Number of channels, see `Manifest.read_image`.
         folder: Folder of all caches; it is made private to the user (mode 0700).
         workers: Number of decoding threads; None for one per core.
         unreadable: `refuse` a file that cannot be read, or `skip` it: its row is black and is
@@ -168,6 +169,8 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
     digest = hashlib.sha256(
         f"{CACHE_VERSION} {size} {channels} {manifest.classes} {how_files_are_read}".encode()
     )
+    for files in manifest.rows["channel_files"] if "channel_files" in manifest.rows else ():
+        digest.update(" ".join(map(_file_stamp, files or ())).encode())
     masks = manifest.rows["mask"] if "mask" in manifest.rows else [None] * len(manifest)
     for image, mask in zip(manifest.rows["image"], masks, strict=True):
         digest.update(_file_stamp(image).encode())
@@ -216,7 +219,7 @@ def _fill_cache(
         """Create a memory-mapped array `N x shape` in the folder."""
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (n, *shape))
 
-    images = _ImageArrays(folder, (n, *size, channels))
+    images = _ImageArrays(folder, (n, *size, channels), manifest.has_own_channels)
     masks, areas = (
         (create("masks", np.uint8, *size, packed), create("areas", np.int64, classes))
         if classes
@@ -294,7 +297,8 @@ def _content_digest(manifest: Manifest, row: int, data: bytes | None) -> str:
     """Return the hash of a row's file; of a slice, that of its volume's values and its position."""
     if data is not None:
         return hashlib.sha256(data).hexdigest()
-    volume = decoded_volume(Path(str(manifest.rows["image"].iat[row])), manifest.reader.frame)
+    frame = 0 if manifest.reader.frame == "channels" else manifest.reader.frame
+    volume = decoded_volume(Path(str(manifest.rows["image"].iat[row])), frame)
     return hashlib.sha256(f"{volume.digest} {manifest.slice_index(row)}".encode()).hexdigest()
 
 
@@ -313,13 +317,15 @@ class _ImageArrays:
     Args:
         folder: Folder of the cache.
         shape: `N x height x width x channels`.
+        own_channels: True if the channels are images of their own, with a window each.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], own_channels: bool = False) -> None:
         self._folder, self._shape, self._lock = folder, shape, threading.Lock()
         self._gray = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
         self._deep: np.memmap | None = None
-        self._maps = np.zeros(shape[0], LEVEL_MAP_DTYPE)
+        self._windows: tuple[int, ...] = (shape[3],) if own_channels else ()
+        self._maps = np.zeros((shape[0], *self._windows), LEVEL_MAP_DTYPE)
         self._maps["scale"] = 1
         self._summaries: dict[int, ValueSummary] = {}
 
@@ -336,7 +342,9 @@ class _ImageArrays:
             self._gray[row] = canvas
             return
         self._summaries[row] = summarize_values(view)
-        self._maps[row] = (levels.offset, levels.scale, levels.deep, levels.inverted)
+        maps = levels.maps if isinstance(levels, ChannelLevelMaps) else [levels]
+        cells = [(each.offset, each.scale, each.deep, each.inverted) for each in maps]
+        self._maps[row] = cells if self._windows else cells[0]
         with self._lock:
             if self._deep is None:
                 _check_disk_space(self._folder, 2 * self._gray.size)
@@ -357,12 +365,14 @@ class _ImageArrays:
         self._gray.flush()
         if self._deep is None:
             return
-        for row in np.flatnonzero(~self._maps["deep"]).tolist():
+        deep = self._maps["deep"].reshape(len(self._maps), -1).any(1)
+        for row in np.flatnonzero(~deep).tolist():
             self._deep[row] = self._gray[row]
         self._deep.flush()
         (self._folder / "deep_images.npy").replace(self._folder / "images.npy")
         n = self._shape[0]
-        quantiles, pixels = np.full((n, N_QUANTILES), np.nan), np.zeros(n, np.int64)
+        quantiles = np.full((n, *self._windows, N_QUANTILES), np.nan)
+        pixels = np.zeros((n, *self._windows), np.int64)
         for row, found in self._summaries.items():
             quantiles[row], pixels[row] = found.quantiles, found.pixels
         np.save(self._folder / "level_maps.npy", self._maps)

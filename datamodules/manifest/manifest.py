@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.gray_levels import SourceImage
+from datamodules.formats.gray_levels import SourceImage, stack_channels
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_files import is_volume
 from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size, read_pixel_spacing
@@ -32,9 +32,13 @@ MANIFEST_VERSION = 1
 SPLITS = ("train", "val", "test")
 NUMBER = re.compile(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?")
 REQUIRED_COLUMNS = ("id", "image")
-FILE_COLUMNS = {"image", "mask", "cropped_mask", "true_mask"}  # columns of paths
+FILE_COLUMNS = {
+    *("image", "mask", "cropped_mask", "true_mask", "channel_files")
+}  # columns of paths, or of lists of paths
+MAY_BE_LISTS = {"mask", "channel_files"}
 LIST_COLUMNS = {
     "mask",
+    "channel_files",
     "label",
     "crop",
     "boxes",
@@ -69,7 +73,8 @@ class Manifest:
             `spacing_mm` (the pixel spacing in mm: one number, or [row, column]), `crop` ([top,
             left, side] in pixels: the square of the image that is used in its place), `slice` and
             `axis` (number of the slice, from 0, if `image` and `mask` are volumes, and the axis
-            that it is perpendicular to); further columns are kept.
+            that it is perpendicular to), `channel_files` (list of the files of the second and
+            further channels, if each channel is a file); further columns are kept.
         classes: Names of the mask's or label's classes, in channel order; empty until the values of
             the mask images are known, see `with_mask_reading`.
         group_is: Meaning of `group`: "patient", or "image" where patients are unknown.
@@ -192,12 +197,44 @@ class Manifest:
 
         Args:
             row: Number of the row.
-            channels: 1 for gray, 3 for RGB.
+            channels: 1 for gray, 3 for RGB; the number of its files or frames if each channel is
+                one.
             data: The file's bytes if they were read already.
+
+        Raises:
+            ManifestError: See `ImageReader.read`; or the channels are not as many, or differ in
+                size.
         """
         path = Path(str(self.rows["image"].iat[row]))
-        index = self.slice_index(row)
-        return self.reader.read(path, channels, data, lambda: self.annotated_size(row), index)
+        index, others = self.slice_index(row), self.channel_files(row)
+
+        def read(file: Path, count: int, content: bytes | None) -> SourceImage:
+            """Decode one of the files."""
+            size = lambda: self.annotated_size(row)  # noqa: E731
+            return self.reader.read(file, count, content, size, index)
+
+        if not others:
+            return read(path, channels, data)
+        check_channel_count(path, 1 + len(others), channels)
+        images = [read(path, 1, data), *(read(other, 1, None) for other in others)]
+        for other, image in zip(others, images[1:], strict=True):
+            if image.pixels.shape != images[0].pixels.shape:
+                sizes = [f"{i.pixels.shape[0]} x {i.pixels.shape[1]}" for i in (image, images[0])]
+                raise ManifestError(
+                    f"{other} is {sizes[0]} pixels and {path}, another channel of the same image,"
+                    f" {sizes[1]}; export them together"
+                )
+        return stack_channels(images)
+
+    def channel_files(self, row: int) -> list[Path]:
+        """Return the files of a row's second and further channels; none if it has one file."""
+        files: Any = self.rows["channel_files"].iat[row] if "channel_files" in self.rows else None
+        return [Path(file) for file in files] if isinstance(files, list | tuple) else []
+
+    @property
+    def has_own_channels(self) -> bool:
+        """True if the channels are images of their own, and not the colors of one image."""
+        return "channel_files" in self.rows or self.reader.frame == "channels"
 
     def read_image_size(self, row: int) -> Size:
         """Return height and width of a row's image; see `ImageReader.read_size`."""
@@ -343,6 +380,15 @@ def read_manifest(path: Path) -> Manifest:
     )
 
 
+def check_channel_count(path: Path, found: int, channels: int) -> None:
+    """Refuse an image of several files if as many channels are not asked for."""
+    if found != channels:
+        raise ManifestError(
+            f"{path} has {found} channels, one per file, and datamodule.channels={channels}; set"
+            f" datamodule.channels={found}"
+        )
+
+
 def with_mask_reading(
     manifest: Manifest,
     mask_values: Mapping[Any, Any] | None,
@@ -405,7 +451,7 @@ def _check_table(rows: pd.DataFrame) -> None:
                 f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
                 " fill it in or remove the row"
             )
-    for name in sorted((FILE_COLUMNS - {"mask"}) & set(rows.columns)):
+    for name in sorted((FILE_COLUMNS - MAY_BE_LISTS) & set(rows.columns)):
         odd = [
             not (
                 value is None

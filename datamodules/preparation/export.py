@@ -216,6 +216,11 @@ def _write_row(
             only for an image of more than 8 bits.
     """
     view = load_view(manifest, row, channels)
+    if channels not in (1, 3):
+        raise ManifestError(
+            f"do=[export] writes PNGs of one or three channels, and datamodule.channels={channels}"
+            " has no such picture; use the files as they are"
+        )
     pixels = view.to_uint8(window() if view.levels.deep else None)
     height, width = pixels.shape[:2]
     rles = manifest.rles(row)

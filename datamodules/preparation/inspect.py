@@ -145,7 +145,8 @@ def _find_blank_deep_images(
     pixels = np.array([summary.pixels for summary in summaries])
     if "split" in manifest.rows and data.split == "folders":
         train = (manifest.rows["split"] == "train").to_numpy()[deep]
-        pixels = np.where(train, pixels, 0) if train.any() else pixels
+        if train.any():
+            pixels[~train] = 0
     window = data.window or common_window(quantiles, pixels)
     if window is not None:
         for row, blank in zip(deep, is_blank_in_window(quantiles, window), strict=True):

@@ -197,6 +197,28 @@ def volume_folders(suffix: str) -> Callable[..., None]:
     return write
 
 
+def two_channels(root: Path, items: list[Drawn], names: list[str]) -> None:
+    """Write nnU-Net cases of two channels of 16 bits; the second one is the first, inverted."""
+    for item in items:
+        for channel, image in enumerate((item.image, 255 - item.image)):
+            values = image.astype(np.uint16) * (100, 3)[channel]
+            save(root / "imagesTr" / f"{item.name}_000{channel}.png", values)
+        save(root / "labelsTr" / f"{item.name}.png", item.labels)
+    labels = {"background": 0} | {name: k for k, name in enumerate(names, start=1)}
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": labels, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def five_pages(root: Path, items: list[Drawn], names: list[str]) -> None:
+    """Write TIFF stacks of five pages; page k is the image less 20 k."""
+    for item in items:
+        pages = [np.maximum(item.image, 20 * k) - np.uint8(20 * k) for k in range(5)]
+        (root / "images").mkdir(exist_ok=True)
+        first, *more = map(Image.fromarray, pages)
+        first.save(root / "images" / f"{item.name}.tif", save_all=True, append_images=more)
+        save(root / "masks" / f"{item.name}.png", item.labels)
+
+
 def volume_pairs(root: Path, items: list[Drawn], names: list[str]) -> None:
     for name, image, labels in stack(items, ".nii.gz"):
         save_volume(root / name, image)
