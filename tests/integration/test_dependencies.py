@@ -28,21 +28,34 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _imported(files: list[Path]) -> dict[str, Path]:
-    """Top-level name of each imported package, and a file that imports it."""
-    found: dict[str, Path] = {}
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
-            )
-            found |= {name.split(".")[0]: path for name in names}
+def _imports(tree: ast.AST) -> set[str]:
+    """Top-level names of the packages that are imported anywhere in a syntax tree."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
     return {
-        name: path
-        for name, path in found.items()
+        name
+        for name in names
         if name and name not in sys.stdlib_module_names and name not in PACKAGES
     }
+
+
+def _imported(files: list[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Packages that are imported with their module, and those that only a function imports."""
+    always: dict[str, Path] = {}
+    within: dict[str, Path] = {}
+    for path in files:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        lazily = {name for function in functions for name in _imports(function)}
+        for node in functions:
+            node.body = []
+        always |= dict.fromkeys(_imports(tree), path)
+        within |= dict.fromkeys(lazily, path)
+    return always, within
 
 
 @pytest.mark.parametrize(
@@ -54,11 +67,15 @@ def test_every_imported_package_is_a_declared_dependency(part: str) -> None:
     if part == "tests":
         declared |= _names(project["dependency-groups"]["dev"])
     files = [ROOT / part] if part.endswith(".py") else sorted((ROOT / part).rglob("*.py"))
+    extras = project["project"].get("optional-dependencies", {}).values()
+    optional = declared | {name for packages in extras for name in _names(packages)}
     distributions = packages_distributions()
+    always, within = _imported(files)
     missing = {
         name: str(path.relative_to(ROOT))
-        for name, path in _imported(files).items()
-        if not {_plain(distribution) for distribution in distributions.get(name, [name])} & declared
+        for found, known in ((always, declared), (within, optional))
+        for name, path in found.items()
+        if not {_plain(distribution) for distribution in distributions.get(name, [name])} & known
     }
     assert missing == {}
 
