@@ -81,6 +81,13 @@ def _datamodule_yaml(data: OwnDataModule, name: str) -> str:
             "group_pattern: null   # a regular expression whose first group is the patient, such as"
             " '(case\\d+)_'"
         ]
+    changed = {
+        "channels": (data.channels, 1),
+        "frame": (data.frame, None),
+        "axis": (data.axis, "auto"),
+        "empty_slices": (data.empty_slices, "keep"),
+    }
+    lines += [_key(name, value) for name, (value, usual) in changed.items() if value != usual]
     lines += [
         _key("unannotated", data.unannotated)
         + "   # images without annotation: drop, negative or refuse",

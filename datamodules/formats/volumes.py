@@ -143,10 +143,10 @@ def read_volume(path: Path, frame: int | None = None) -> Volume:
     Raises:
         ManifestError: See `read_grid`; or the file cannot be decoded, or the frame does not exist.
     """
-    import SimpleITK
-
     with _translate_errors(path), _decoders:
         reader = _open_reader(path)
+        import SimpleITK  # is installed, because the reader is open
+
         grid = _grid_of(path, reader)
         if grid.frames > 1 or frame is not None:
             frame = check_frame(path, grid.frames, frame)

@@ -1,5 +1,6 @@
 """Builder of the image cache: decodes, resizes and checks all images once."""
 
+import glob
 import hashlib
 import json
 import os
@@ -102,6 +103,7 @@ def _check_same_size(what: str, annotated_sizes: list[list[int]], height: int, w
             )
 
 
+DETACHED_HEADERS = (".mhd", ".nhdr")  # the values of these volumes lie in a second file
 CACHE_VERSION = 9
 
 
@@ -191,13 +193,18 @@ def cache_fingerprint(manifest: Manifest, size: ImageSize, channels: int) -> str
 
 
 def _file_stamp(path: str) -> str:
+    """Return path, size and time of a file; those of the values that lie beside a header too."""
     try:
         status = Path(path).stat()
     except OSError as error:
         raise ManifestError(
             f"{path} does not exist; restore the file or take it out of the data set"
         ) from error
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
+    stamp = f"{path} {status.st_size} {status.st_mtime_ns}"
+    if Path(path).suffix.lower() in DETACHED_HEADERS:
+        for beside in sorted(Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")):
+            stamp += f" {beside.name} {beside.stat().st_size} {beside.stat().st_mtime_ns}"
+    return stamp
 
 
 def _fill_cache(

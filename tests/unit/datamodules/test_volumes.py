@@ -1,12 +1,13 @@
 """Tests of volumes as slices: axes, grids, values, groups, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 
-from datamodules.errors import ManifestError
+from datamodules.errors import ManifestError, UserError
 from datamodules.formats import volumes
 from datamodules.formats.volumes import SliceIndex, read_grid, read_slice
 from datamodules.manifest.manifest import read_manifest, spacing_matrix
@@ -214,3 +215,24 @@ def test_what_is_uncertain_is_refused(kind, root):
 def test_equal_grids_of_rounded_headers_are_accepted(root):
     pair(root, 3, origin=(1.0001, 2.0, 3.001))
     own(root).prepare_data()
+
+
+def test_the_package_is_named_where_it_is_missing(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)  # an import fails
+    with pytest.raises(
+        UserError, match=r"needs .* SimpleITK; pip install 'medical-lightning\[formats"
+    ):
+        own(root).prepare_data()
+
+
+def test_values_beside_a_header_are_part_of_the_cache(tmp_path):
+    for n in range(10):
+        for of, top in (("images", 255), ("masks", 2)):
+            values = np.random.default_rng(n).integers(0, top, (2, 32, 32)).astype(np.uint8)
+            write(tmp_path / "data" / of / f"v{n}.mhd", values)
+    data = own(tmp_path / "data", image_size=32)
+    data.prepare_data()
+    write(tmp_path / "data/images/v3.mhd", np.full((2, 32, 32), 7, np.uint8))
+    again = own(tmp_path / "data", image_size=32)
+    again.prepare_data()
+    assert (again.cache.images[6] == 7).all() and again.cache.folder != data.cache.folder
