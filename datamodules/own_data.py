@@ -35,6 +35,7 @@ from datamodules.manifest.validation import drop_straddling_copies
 
 NEGATIVE_WORDS = {
     *("normal", "negative", "healthy", "benign", "none", "control", "no", "false", "0", "absent"),
+    *("o.b.", "o. b.", "ob", "gesund", "unauffällig", "sain", "sano"),
     *("no_finding", "no finding", "nofinding", "background", "clear"),
 }  # names of the class "nothing found"; with two classes the other one is the positive class
 
@@ -147,14 +148,22 @@ class OwnDataModule(ManifestDataModule):
     def _annotated(self, records: list[ImageRecord]) -> list[ImageRecord]:
         """Return the records to use, by `unannotated`."""
         without = [record for record in records if not record.annotated]
+        if self.task == "labels" and self.unannotated == "negative":
+            raise ManifestError(
+                "datamodule.unannotated=negative is for masks; write the label of each image, or"
+                " set datamodule.unannotated=drop"
+            )
         if without and self.unannotated == "refuse":
             raise ManifestError(
                 f"{self.root}: {len(without)} images have no annotation, such as"
                 f" {list_files(record.image for record in without)}; set"
                 " datamodule.unannotated=drop to leave them out, or negative if they show no lesion"
             )
+        left_out = "image without annotation: left out"
+        if self.task == "masks":
+            left_out += " (datamodule.unannotated=negative uses it)"
         what = {
-            "drop": "image without annotation: left out (datamodule.unannotated=negative uses it)",
+            "drop": left_out,
             "negative": "image without annotation: used as an image without a lesion",
         }
         for record in without:

@@ -81,7 +81,15 @@ def _datamodule_yaml(data: OwnDataModule, name: str) -> str:
             "group_pattern: null   # a regular expression whose first group is the patient, such as"
             " '(case\\d+)_'"
         ]
-    changed = {
+    changed: dict[str, tuple[Any, Any]] = {
+        "columns": (dict(data.options.columns), {}),
+        "table": (data.options.table, None),
+        "rle_size": (data.options.rle_size, None),
+        "normalized": (data.options.normalized, False),
+        "boxes": (data.boxes, "refuse"),
+        "inverted_masks": (data.inverted_masks, "refuse"),
+        "split": (data.split, "folders"),
+        "window": (None if data.window is None else list(data.window), None),
         "channels": (data.channels, 1),
         "frame": (data.frame, None),
         "axis": (data.axis, "auto"),

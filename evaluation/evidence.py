@@ -157,7 +157,7 @@ class SegmentationEvidence(Evidence):
             margins, `quantize_margins`, and the rule is the argmax.
         confusion: int32 `N x (classes + 1) x (classes + 1)` for exclusive classes: pixels of each
             true (row) and predicted (column) class, the background first; else without rows.
-        calibration: float64 `N x bins x 3` for exclusive classes: wrong pixels, right pixels and
+        calibration: float64 `N x bins x 3` for exclusive classes: wrong pixels, correct pixels and
             the sum of the predicted classes' probabilities, in bins of that probability; else
             without bins.
     """

@@ -122,7 +122,7 @@ def count_top_probabilities(
 
     Returns:
         float64 `B x bins x 3`: in each of `N_CALIBRATION_BINS` equal bins of the probability the
-        number of wrong and of right pixels, and the sum of their probabilities.
+        number of wrong and of correct pixels, and the sum of their probabilities.
     """
     top = with_background(logits.float()).softmax(1).amax(1)
     bins = (top * N_CALIBRATION_BINS).ceil().long().sub_(1).clamp_(0, N_CALIBRATION_BINS - 1)

@@ -33,8 +33,12 @@ from reporting.tables import terminal_table
 PICTURES_OF_EACH = 10  # pictures of each kind on the page
 MAX_SIDE = 320  # longest side of a picture in pixels
 AUGMENTED = 3  # augmented versions of an image
-PREFIX = re.compile(r"^(.*?\d+)[ _.-]")  # `case7` of `case7_012`
+PREFIX = re.compile(r"^(.*?\d+)[_.-]")  # `case7` of `case7_012`
 MIN_GROUPS = 3
+SIDED = re.compile(r"(?:^|[^a-z])(?:left|right|links|rechts|gauche|droite?)(?:[^a-z]|$)", re.I)
+# as a shell and Hydra's grammar take it
+GROUP_HINT = """'datamodule.group_pattern="([^/]*?[0-9]+)[_.-][^/]*$"'"""
+MAX_COPIES = 5  # groups of equal files that are named
 COLOR_SAMPLE = 12  # images that are looked at for color
 COLOR_SPREAD = 0.06  # largest difference of red, green and blue of a gray pixel, of full scale
 SHARED_FRACTION = 0.1  # of the images that share the beginning of their name, for a suggestion
@@ -69,20 +73,15 @@ def describe_dataset(data: ManifestDataModule) -> dict[str, Any]:
         sentence, which are also printed.
     """
     found = describe_data(data)
-    facts = {**data.describe_reading(), **_describe_images(data, found)}
+    facts = {**data.describe_reading(), **_describe_images(data, found), **_describe_sides(data)}
     table = data.table
     if "mask" in table.rows:
         facts |= _describe_masks(data)
     else:
         facts["classes"] = _describe_labels(data)
     facts["groups"] = describe_groups(data)
-    copies = _count_copies(data)
+    facts["copies"] = _describe_copies(data)
     pairs = found["near_duplicates"]["pairs"]
-    facts["copies"] = (
-        f"{_count(copies, 'file is an exact copy', 'files are exact copies')} of another one"
-        if copies
-        else "no two files are equal"
-    )
     facts["near duplicates"] = (
         f"{_count(pairs, 'pair', 'pairs')} of nearly identical images in different splits, with"
         f" {_count(len(found['near_duplicates']['test_images']), 'test image', 'test images')};"
@@ -95,11 +94,11 @@ def describe_dataset(data: ManifestDataModule) -> dict[str, Any]:
 
 def short_description(data: ManifestDataModule) -> dict[str, str]:
     """Return the sentences of `describe_dataset` that every training run prints."""
-    facts = data.describe_reading() | describe_color(data)
+    facts = data.describe_reading() | describe_color(data) | _describe_sides(data)
     if "mask" in data.table.rows:
         visibility = _visibility(data)
         if visibility.below[FEW_PIXELS[0]]:
-            facts["small lesions"] = visibility.describe(data.image_size)
+            facts["small areas"] = visibility.describe(data.image_size)
     if data.table.group_is != "patient":
         facts["groups"] = describe_groups(data)
     return facts
@@ -125,6 +124,17 @@ def _describe_images(data: ManifestDataModule, found: Mapping[str, Any]) -> dict
         low, high = spacing.min(), spacing.max()
         facts["pixel spacing"] = f"{low:.3g} mm" if low == high else f"{low:.3g} to {high:.3g} mm"
     return facts
+
+
+def _describe_sides(data: ManifestDataModule) -> dict[str, str]:
+    """Warn that mirrored images exchange classes whose names tell sides; empty without any."""
+    sided = [name for name in data.table.classes if SIDED.search(name)]
+    if not sided or "flip" not in getattr(data.augmentation, "transforms", {}):
+        return {}
+    return {
+        "left and right": f"training mirrors images, which exchanges the sides of"
+        f" {', '.join(sided)}; leave that out with datamodule.augmentation.transforms.flip=null"
+    }
 
 
 def describe_color(data: ManifestDataModule) -> dict[str, str]:
@@ -153,7 +163,7 @@ def _describe_window(data: ManifestDataModule) -> str:
     deep = int(np.count_nonzero(data.cache.deep))
     window = data.display_window()
     if not deep or window is None:
-        return "8 bits, as stored (DICOMs by their own window)"
+        return "8 bits, as stored"
     low, high = window
     others = "all" if deep == len(data.table) else f"{deep:,} of {len(data.table):,}"
     return (
@@ -172,14 +182,16 @@ def _describe_masks(data: ManifestDataModule) -> dict[str, str]:
         shown = int((areas[:, channel] > 0).sum())
         count = int((lesions.classes == channel).sum())
         share = areas[:, channel].sum() / pixels
-        parts.append(f"{name} in {shown:,} images ({count:,} lesions, {share:.2%} of all pixels)")
+        parts.append(
+            f"{name} in {shown:,} images ({count:,} separate areas, {share:.2%} of all pixels)"
+        )
     empty = int((areas.sum(1) == 0).sum())
     kind = "exclusive (one class a pixel)" if table.exclusive else "may overlap"
     facts = {"classes": "; ".join(parts)}
     if len(table.classes) > 1:
         facts["classes"] += f"; they are {kind}" if table.exclusive else f"; they {kind}"
-    facts["images without a lesion"] = f"{empty:,}"
-    facts["small lesions"] = _visibility(data).describe(data.image_size)
+    facts["images with an empty mask"] = f"{empty:,}"
+    facts["small areas"] = _visibility(data).describe(data.image_size)
     return facts
 
 
@@ -212,10 +224,7 @@ def describe_groups(data: ManifestDataModule) -> str:
     pattern = suggest_pattern(rows["id"].tolist())
     if pattern is not None:
         groups, where = pattern
-        sentence += (
-            f"; if {groups:,} names such as '{where}' are patients, set"
-            " datamodule.group_pattern='([^/]*?\\d+)[ _.-][^/]*$'"
-        )
+        sentence += f"; if {groups:,} names such as '{where}' are patients, set {GROUP_HINT}"
     return sentence
 
 
@@ -237,9 +246,23 @@ def _count(number: int, one: str, several: str) -> str:
     return f"{number:,} {one if number == 1 else several}"
 
 
-def _count_copies(data: ManifestDataModule) -> int:
-    _, counts = np.unique(np.asarray(data.cache.digests), return_counts=True)
-    return int((counts - 1).sum())
+def _describe_copies(data: ManifestDataModule) -> str:
+    """Name images whose files are equal, and those whose masks then differ."""
+    digests = np.asarray(data.cache.digests)
+    _, inverse, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    twice = [np.flatnonzero(inverse == n) for n in np.flatnonzero(counts > 1)[:MAX_COPIES]]
+    copies = int((counts - 1).sum())
+    if not copies:
+        return "no two files are equal"
+    ids = data.table.rows["id"].astype(str).to_numpy()
+    named = "; ".join(" = ".join(ids[rows[:3]]) for rows in twice)
+    sentence = f"{_count(copies, 'file is an exact copy', 'files are exact copies')}: {named}"
+    if data.cache.has_masks:
+        areas = np.asarray(data.cache.areas)
+        odd = sum(bool((areas[rows] != areas[rows[:1]]).any()) for rows in twice)
+        if odd:
+            sentence += f"; {odd} of these have masks that differ"
+    return sentence
 
 
 def write_data_page(data: ManifestDataModule, found: dict[str, Any], folder: Path) -> Path:

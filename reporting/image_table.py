@@ -42,7 +42,7 @@ def build_image_table(
 def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
     """Return columns of the Dice at the rule and of the lesion's share of the image.
 
-    Exclusive classes have the share of right pixels and the Dice of each class: no slider selects
+    Exclusive classes have the share of correct pixels and the Dice of each class: no slider selects
     one of them.
     """
     truth, classes = evidence.truth, range(len(evidence.classes))
@@ -53,7 +53,7 @@ def segmentation_columns(evidence: SegmentationEvidence) -> list[ImageColumn]:
         pixels = np.maximum(1, evidence.confusion.sum((1, 2)))
         return [
             {
-                "title": "right pixels, % of the image",
+                "title": "correct pixels, % of the image",
                 "digits": 3,
                 "values": _round_values(100 * right / pixels, 3),
             },

@@ -6,6 +6,7 @@ decides once what each value is. Whatever is not certain is refused, never guess
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ Coding = Literal["gray", "palette", "color", "alpha"]
 # 255) of black or white
 SOFT_FRACTION, SOFT_WIDTH = (0.98, 32)
 MAX_LISTED = 8  # values that a message lists
+AUTOMATIC_NAME = re.compile(r"class_\d+")  # of a label map whose values have no names
 MAX_CLASSES = 64  # largest value of a label map that is accepted without datamodule.mask_values
 WHITE = frozenset({1, 255, 65535})  # numbers that all mean "lesion" in a mask of one class
 BLACK = "#000000"
@@ -131,6 +133,10 @@ class MaskReading:
             for value, of in sorted(self.channels.items(), key=lambda item: _order(item[0]))
             if value != BLACK or any(isinstance(v, str) and v != BLACK for v in self.channels)
         ]
+        names = [name for name in self.classes if AUTOMATIC_NAME.fullmatch(name)]
+        if names:
+            named = ", ".join(f"{name.removeprefix('class_')}: ..." for name in names[:4])
+            parts[-1] += f" (name them with 'datamodule.mask_values={{{named}}}')"
         if self.others is not None:
             parts.append(f"any other {' + '.join(self.classes[c] for c in self.others)}")
         return ", ".join([*parts, *([f"{self.ignore_value} ignored"] * self.has_ignored)])
@@ -341,8 +347,8 @@ def _check_objects(contents: Mapping[Path, MaskContent]) -> None:
         raise ContentError(
             f"{most} holds the values 1 to {len(shown[most])}, others fewer, and each value is one"
             " connected area, so that they may number objects of one class; set"
-            " datamodule.mask_values={any: lesion} if they do, or name the classes with"
-            " datamodule.mask_values={1: class_a, 2: class_b}"
+            " 'datamodule.mask_values={any: lesion}' if they do, or name the classes with"
+            " 'datamodule.mask_values={1: class_a, 2: class_b}'"
         )
 
 
@@ -430,7 +436,13 @@ def _uncertain(
     for content in contents.values():
         files.update(content.values)
     most = max(contents.values(), key=lambda content: content.count)
-    first = next(path for path, content in contents.items() if content is most)
+    rarest = min(files, key=lambda value: files[value])  # a single odd file is named by its value
+    odd = files[rarest] < len(contents) and len(files) <= MAX_CLASSES
+    first = next(
+        path
+        for path, content in contents.items()
+        if (rarest in content.values if odd else content is most)
+    )
     where = str(first) if len(contents) == 1 else commonpath([str(path) for path in contents])
     values = sorted(files, key=_order)
     listed = ", ".join(
@@ -458,13 +470,13 @@ def _uncertain(
 def _values_hint(values: Collection[Value]) -> str:
     if len(values) > MAX_CLASSES:  # a photograph, or a blurred mask: no list of labels
         return REDRAW_HINT
-    named = [value for value in values if value not in (0, BLACK)][:2]
+    named = [value for value in values if value not in (0, BLACK)][:4]
     example = ", ".join(
         f"{value if isinstance(value, int) else f'{chr(34)}{value}{chr(34)}'}: class_{letter}"
-        for value, letter in zip(named or [1], "ab", strict=False)
+        for value, letter in zip(named or [1], "abcd", strict=False)
     )
     return (
-        f"say what each is with datamodule.mask_values={{{example}}} (and the value of unknown"
+        f"say what each is with 'datamodule.mask_values={{{example}}}' (and the value of unknown"
         f" pixels with datamodule.ignore_value), or {REDRAW_HINT}"
     )
 

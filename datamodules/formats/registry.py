@@ -12,7 +12,7 @@ from datamodules.formats.labelme import LabelMeLayout
 from datamodules.formats.layout import FolderTree, Layout, LayoutOptions, Task, list_files
 from datamodules.formats.mask_folders import ImageMaskFolders, ImageMaskPairs
 from datamodules.formats.nnunet import NnUnetLayout
-from datamodules.formats.tables import LabelTable, MaskTable
+from datamodules.formats.tables import LabelTable, MaskTable, read_table, table_files
 from datamodules.formats.voc import VocLayout
 from datamodules.formats.yolo import YoloLayout
 
@@ -93,12 +93,31 @@ def find_layout(
         if fits
         else ""
     )
+    hint += describe_tables(tree)
     looked = "; ".join(
         f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS if layout.task == task
     )
     raise ManifestError(
         f"{tree.root} has no layout that is known for {task}: it holds {describe_files(tree)}"
         f"{hint}. Looked for {looked}. Rename the folders, or write a table (docs/data.md)"
+    )
+
+
+def describe_tables(tree: FolderTree) -> str:
+    """Return the columns of the tables of a folder, and how to name them; empty without tables."""
+    found = []
+    for file in table_files(tree)[:2]:
+        try:
+            columns = read_table(tree.path(file)).columns
+        except ManifestError:
+            continue
+        found.append(f"{file} has the columns {list_files(map(str, columns))}")
+    if not found:
+        return ""
+    return (
+        f"; {' and '.join(found)}: name those of images and labels with experiment=classification"
+        " 'datamodule.columns={image: ..., label: ..., group: ...}', or of masks with"
+        " experiment=segmentation 'datamodule.columns={image: ..., mask: ...}'"
     )
 
 

@@ -62,7 +62,7 @@ class TableLayout(Layout):
     def match(self, tree: FolderTree, options: LayoutOptions) -> str | None:
         """Recognize tables with a column of images that exist, and one of masks or labels."""
         found = []
-        for file in _table_files(tree):
+        for file in table_files(tree):
             try:
                 table = read_table(tree.path(file))
             except ManifestError:
@@ -88,7 +88,7 @@ class TableLayout(Layout):
         Raises:
             ManifestError: There are several tables, or a column is missing.
         """
-        files = [options.table] if options.table else _table_files(tree)
+        files = [options.table] if options.table else table_files(tree)
         matching = []
         for file in files:
             if file not in tree.files:
@@ -139,7 +139,7 @@ class LabelTable(TableLayout):
                 continue
             where = f"{tree.path(file)}: row {number}"
             record = ImageRecord(image, _row_split(row, columns, image, where))
-            record.group = row[columns["group"]] or None if "group" in columns else None
+            _set_group(record, row, columns, counted)
             if findings:
                 record.label = [name for name in findings if _is_true(row[name], name, where)]
             else:
@@ -176,7 +176,7 @@ class MaskTable(TableLayout):
             record = records.setdefault(
                 image, ImageRecord(image, _row_split(row, columns, image, where))
             )
-            record.group = row[columns["group"]] or None if "group" in columns else None
+            _set_group(record, row, columns, counted)
             name = row[columns["label"]].strip() or "lesion" if "label" in columns else "lesion"
             text = row[columns["mask"]].strip()
             _add_mask(tree, file, record, text, name, where, options)
@@ -275,7 +275,8 @@ def _rows(table: pd.DataFrame) -> list[dict[str, str]]:
     return [{str(name): text for name, text in row.items()} for row in table.to_dict("records")]
 
 
-def _table_files(tree: FolderTree) -> list[str]:
+def table_files(tree: FolderTree) -> list[str]:
+    """Return the files of a folder that may be tables."""
     return [
         file
         for file in tree.with_suffix(*TABLE_SUFFIXES)
@@ -356,6 +357,19 @@ def _number_name(text: str) -> str:
     if low in TRUE - {"y"}:
         return "1"
     return "0" if low in FALSE - {"n"} else re.sub(r"^(\d+)\.0$", r"\1", text)
+
+
+def _set_group(
+    record: ImageRecord,
+    row: Mapping[str, str],
+    columns: Mapping[str, Any],
+    counted: list[tuple[str, str]],
+) -> None:
+    """Set the group of a record to that of its row; count an empty cell."""
+    if "group" in columns:
+        record.group = row[columns["group"]].strip() or None
+        if record.group is None:
+            counted.append(("patient unknown: the image is its own group", record.image))
 
 
 def _group_is(tree: FolderTree, records: Sequence[ImageRecord], columns: Mapping[str, Any]) -> str:

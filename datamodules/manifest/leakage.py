@@ -67,8 +67,9 @@ def check_leakage(rows: pd.DataFrame, digest: np.ndarray, allow_leaks: bool) -> 
     if leaks and not allow_leaks:
         raise ManifestError(
             f"{len(leaks)} leak(s) between splits:"
-            f" {'; '.join(leaks[:3])}{' ...' if len(leaks) > 3 else ''}; make a new split by group"
-            " with datamodule.split=group, or continue with datamodule.allow_leaks=true"
+            f" {'; '.join(leaks[:3])}{' ...' if len(leaks) > 3 else ''}; make a new split with"
+            " datamodule.split=group datamodule.near_duplicates=join, which keeps groups and equal"
+            " images together, or continue with datamodule.allow_leaks=true"
         )
     return leaks
 

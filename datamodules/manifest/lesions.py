@@ -53,11 +53,11 @@ class LesionVisibility:
     def describe(self, image_size: ImageSize) -> str:
         """Return a sentence about the lesions that the network will not see."""
         if not self.lesions:
-            return "no lesion"
+            return "no mask"
         few, tiny = FEW_PIXELS
         sentence = (
-            f"{self.below[few]:,} of {self.lesions:,} lesions cover fewer than {few} pixels at"
-            f" image_size={image_size}, {self.below[tiny]:,} of them fewer than {tiny}"
+            f"{self.below[few]:,} of {self.lesions:,} areas of masks cover fewer than {few} pixels"
+            f" at image_size={image_size}, {self.below[tiny]:,} of them fewer than {tiny}"
         )
         if self.below[few] > (1 - VISIBLE_FRACTION) * self.lesions:
             sentence += (

@@ -321,11 +321,16 @@ def _print_summary(summary: dict[str, Any]) -> None:
                 else f" {', '.join(cases['examples'])}"
             )
             console.print(
-                escape(f"{cases['count']} times {what}:{examples}"),
+                escape(f"{count_times(cases['count'])} {what}:{examples}"),
                 style=style,
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def count_times(count: int) -> str:
+    """Return `1 time` or `3 times`."""
+    return "1 time" if count == 1 else f"{count} times"
 
 
 def _error_message(root: Path, summary: dict[str, Any]) -> str:
@@ -335,6 +340,7 @@ def _error_message(root: Path, summary: dict[str, Any]) -> str:
         for what, first in firsts.items()
     }
     parts = [
-        f"{cases['count']} times {what}{shown[what]}" for what, cases in summary["problems"].items()
+        f"{count_times(cases['count'])} {what}{shown[what]}"
+        for what, cases in summary["problems"].items()
     ]
     return f"{root}: {'; '.join(parts)}; restore or correct the files, or remove their rows"

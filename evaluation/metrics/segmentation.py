@@ -93,7 +93,7 @@ class ExclusiveSegmentationDecision(SegmentationDecision):
         right: `N`, pixels whose class, the background included, is right.
         total: `N`, pixels that count.
         calibration_gap: `N x bins`, the sum of the probabilities of the predicted classes minus the
-            number of right pixels, in bins of that probability.
+            number of correct pixels, in bins of that probability.
     """
 
     right: np.ndarray = field(kw_only=True)
@@ -305,7 +305,7 @@ EXCLUSIVE_SEGMENTATION_METRICS = (
     Metric(
         "ece",
         "expected calibration error of pixels: mean gap between the probability of the predicted"
-        f" class and the share of right pixels, over {N_CALIBRATION_BINS} equal bins of that"
+        f" class and the share of correct pixels, over {N_CALIBRATION_BINS} equal bins of that"
         " probability; the same for all classes; lower is better",
         "all",
         _top_calibration_error,

@@ -181,7 +181,7 @@ def _draw_top_reliability(axes: Axes, evidence: SplitEvidence) -> None:
         axes.scatter(predicted, true, s=area, color=COLORS[split])
     axes.set(
         xlabel="probability of the predicted class (dot area: pixels)",
-        ylabel="fraction of right pixels",
+        ylabel="fraction of correct pixels",
         xlim=(0, 1),
         ylim=(0, 1),
     )

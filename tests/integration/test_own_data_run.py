@@ -55,14 +55,19 @@ def test_inspect_shows_what_was_understood_and_changes_nothing(cli, liver, tmp_p
     found = json.loads((tmp_path / "run/inspect.json").read_text())
     facts = found["facts"]
     assert facts["layout"].startswith("image_mask_folders: images/ with 30 images, and masks/")
-    assert facts["mask values"] == "0 background, 1 class_1, 2 class_2"
+    assert facts["mask values"] == (
+        "0 background, 1 class_1, 2 class_2 (name them with"
+        " 'datamodule.mask_values={1: ..., 2: ...}')"
+    )
     items = draw(30, size=(64, 64))
     shown = [sum((item.labels == k).any() for item in items) for k in (1, 2)]
-    assert f"class_1 in {shown[0]} images ({shown[0]} lesions" in facts["classes"]
-    assert f"class_2 in {shown[1]} images ({shown[1]} lesions" in facts["classes"]
+    assert f"class_1 in {shown[0]} images ({shown[0]} separate areas" in facts["classes"]
+    assert f"class_2 in {shown[1]} images ({shown[1]} separate areas" in facts["classes"]
     areas = [int((item.labels == k).sum()) for item in items for k in (1, 2)]
     small = sum(0 < area < 16 for area in areas)
-    assert f"{small} of {sum(shown)} lesions cover fewer than 16 pixels" in facts["small lesions"]
+    assert (
+        f"{small} of {sum(shown)} areas of masks cover fewer than 16 pixels" in facts["small areas"]
+    )
     page = (tmp_path / "run/inspect.html").read_text()
     assert page.count("<img ") >= 30 and "Smallest masks" in page and "Random images" in page
 

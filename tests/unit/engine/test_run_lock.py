@@ -191,7 +191,7 @@ def _taken(folder: Path) -> set[Path]:
 @pytest.mark.slow
 def test_a_run_and_a_sweep_take_other_names_where_theirs_are_taken(export, tmp_path):
     taken = _taken(tmp_path / "runs" / "demo")
-    words = ("do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null")
+    words = ("do=[inspect]", f"datamodule.root={export}", "datamodule.phantom=null")
     run, sweep = (
         _run(*words, folder=tmp_path),
         _run("-m", *words, "seed=1,2", "hydra/launcher=basic", folder=tmp_path),
@@ -229,7 +229,7 @@ def test_a_trial_believes_an_outcome_of_its_own_overrides_alone(holder, export, 
 
     The outcome of the trial that a killed sweep had started is taken over.
     """
-    words = ["do=[validate]", f"datamodule.root={export}", "datamodule.phantom=null", "seed=3"]
+    words = ["do=[inspect]", f"datamodule.root={export}", "datamodule.phantom=null", "seed=3"]
     sweep = tmp_path / "sweep"
     process = holder(sweep / "0", ["seed=4"])
     (sweep / "0" / "outcome.json").write_text(
@@ -274,7 +274,7 @@ def test_a_sweep_in_the_folder_of_another_that_goes_on_is_refused_before_hydra_w
         yaml.safe_dump({"hydra": {"overrides": {"task": ["module.optimizer.lr=1e-3,1e-4"]}}})
     )
     before = (sweep / "multirun.yaml").read_bytes()
-    words = ["do=[validate]", "datamodule.phantom=null", f"datamodule.root={export}", "seed=1,2"]
+    words = ["do=[inspect]", "datamodule.phantom=null", f"datamodule.root={export}", "seed=1,2"]
     other = _run("-m", *words, f"hydra.sweep.dir={sweep}", folder=tmp_path)
     said = other.communicate(timeout=300)[0]
     assert (

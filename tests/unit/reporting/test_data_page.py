@@ -50,11 +50,11 @@ def test_facts_and_pictures_of_a_data_set(tmp_path):
     for k in (1, 2):
         shown = sum((item.labels == k).any() for item in items)
         area = sum(int((item.labels == k).sum()) for item in items)
-        share = f"({shown} lesions, {area / pixels:.2%} of all pixels)"
+        share = f"({shown} separate areas, {area / pixels:.2%} of all pixels)"
         assert f"class_{k} in {shown} images {share}" in facts["classes"]
     assert "exclusive" in facts["classes"]
     empty = sum(not item.labels.any() for item in items)
-    assert facts["images without a lesion"] == str(empty)
+    assert facts["images with an empty mask"] == str(empty)
     assert facts["copies"] == "no two files are equal"
     assert set(short_description(data)) <= set(facts) | {"layout", "mask values"}
     areas = {item.name: int((item.labels > 0).sum()) for item in items}

@@ -72,7 +72,7 @@ def test_the_page_works_in_a_browser_without_a_message(page, opened):
     tab.keyboard.press("Escape")
     heads = tab.locator("#images th").all_inner_texts()
     assert heads[-4:] == [
-        "right pixels, % of the image",
+        "correct pixels, % of the image",
         *(f"Dice {name}" for name in page.seen.classes),
     ]
 

@@ -269,7 +269,7 @@ def test_numbers_that_do_not_fit_the_classes_are_refused_with_the_key(tmp_path):
     said = (
         r"0 in 12 files, 1 in 12 files, 2 in 12 files, 3 in 12 files, such as 0\.png, which do not"
         r" identify the {}; say what each is with"
-        r" datamodule\.mask_values=\{{1: class_a, 2: class_b\}}"
+        r" 'datamodule\.mask_values=\{{1: class_a, 2: class_b, 3: class_c\}}'"
     )
     for names, problem in (({}, "class lesion"), ({"classes": ["a", "b"]}, "2 classes a, b")):
         for check in (lambda data: data.prepare_data(), check_dataset):
@@ -323,7 +323,7 @@ def objects(number_of):
 def test_numbers_of_objects_are_not_taken_for_classes(tmp_path):
     root = write_table(tmp_path / "data", objects(lambda n: 1 + n % 3))
     with pytest.raises(
-        ManifestError, match=r"may number objects of one class; set datamodule.mask_values=.any: "
+        ManifestError, match=r"may number objects of one class; set 'datamodule.mask_values=.any: "
     ):
         interpret_masks(survey_masks(sorted((root / "masks").iterdir())))
     data = table(root, mask_values={"any": "lesion"})

@@ -60,12 +60,12 @@ def test_visibility_by_hand():
     # 95 % of the lesions have 100 px, which are 16 px at 4 / 10 of 400: 160, a multiple of 32
     assert half.needed == 160
     assert half.describe(ImageSize(100, 100)) == (
-        "20 of 20 lesions cover fewer than 16 pixels at image_size=100, 1 of them fewer than 4;"
-        " image_size=160 would keep 95% of them above 16"
+        "20 of 20 areas of masks cover fewer than 16 pixels at image_size=100, 1 of them fewer than"
+        " 4; image_size=160 would keep 95% of them above 16"
     )
     full = lesion_visibility(lesions, sizes, ImageSize(400, 400))
     assert full.below == {16: 0, 4: 0}
     tall = lesion_visibility(lesions, sizes, ImageSize(400, 100))  # the width decides
     assert tall.below == {16: 1, 4: 0}
     nothing = lesion_visibility(Lesions(*np.zeros((3, 0), int)), sizes, ImageSize(64, 64))
-    assert nothing.describe(ImageSize(64, 64)) == "no lesion" and nothing.needed is None
+    assert nothing.describe(ImageSize(64, 64)) == "no mask" and nothing.needed is None

@@ -8,7 +8,7 @@ from PIL import Image
 from datamodules.errors import ManifestError
 from datamodules.preparation.crop import crop_dataset
 from datamodules.preparation.export import export_dataset
-from datamodules.preparation.inspect import check_dataset
+from datamodules.preparation.inspect import check_dataset, count_times
 from tests.conftest import folder_hash
 from tests.unit.datamodules.preparation.conftest import N, module
 
@@ -80,8 +80,8 @@ def test_all_that_is_wrong_is_said(exported, capsys):
         ("has_pnx=1 and an empty mask", 1, "masks/a_8.png"),
         ("has_pnx=0 and a mask that is not empty", 1, "masks/a_10.png"),
     ):
-        assert f"{count} times {what}, such as '{exported / name}'" in said
-        assert f"{count} times {what}: {exported / name}" in printed
+        assert f"{count_times(count)} {what}, such as '{exported / name}'" in said
+        assert f"{count_times(count)} {what}: {exported / name}" in printed
     assert said.endswith("restore or correct the files, or remove their rows") and "\n" not in said
     assert folder_hash(exported) == before
 
@@ -99,5 +99,5 @@ def test_a_probability_that_is_none_is_counted(root):
     content = json.loads((root / "manifest.json").read_text())
     content["rows"][2]["cls_prob"] = 1.5
     (root / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(ManifestError, match=r"1 times cls_prob outside 0\.\.1, such as 'a/2'"):
+    with pytest.raises(ManifestError, match=r"1 time cls_prob outside 0\.\.1, such as 'a/2'"):
         check_dataset(module(root))
