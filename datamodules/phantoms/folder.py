@@ -30,14 +30,11 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
     Raises:
         UserError: `root` exists and holds no phantoms.
     """
+    mark = root / MARKER_FILE
+    _refuse_real_data(root)  # before a lock file is written beside it
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{root}.lock"):
-        mark = root / MARKER_FILE
-        if root.is_dir() and not mark.is_file() and any(root.iterdir()):
-            raise UserError(
-                f"{root} holds files that are not phantoms; set datamodule.root to a new folder"
-                " (real data is never overwritten)"
-            )
+        _refuse_real_data(root)
         if mark.is_file() and json.loads(mark.read_text()) == parameters:
             yield None
             return
@@ -51,3 +48,12 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
         (fresh / MARKER_FILE).write_text(json.dumps(parameters))
         shutil.rmtree(root, ignore_errors=True)
         fresh.rename(root)
+
+
+def _refuse_real_data(root: Path) -> None:
+    if root.is_dir() and not (root / MARKER_FILE).is_file() and any(root.iterdir()):
+        raise UserError(
+            f"{root} holds files that are not phantoms; set datamodule.root to a new folder (real"
+            " data is never overwritten), or take experiment=segmentation or classification for"
+            " your own data"
+        )

@@ -1,6 +1,7 @@
 """Tests of brain phantoms: a head in every slice, repeatable from a seed and written once."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,3 +45,4 @@ def test_real_data_is_never_overwritten(tmp_path):
     with pytest.raises(UserError, match="not phantoms"):
         brain_tumor.write(tmp_path, train=2, valid=1, test=1, size=64)
     assert (tmp_path / "mine.txt").read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+    assert not Path(f"{tmp_path}.lock").exists()
