@@ -82,7 +82,11 @@ def test_sizes_and_shapes_of_any_kind_are_read_as_drawn(name, size, seed, tmp_pa
     items = draw(size=size, seed=seed)
     LAYOUTS[name][0](root, items, NAMES)
     data = own(root, unannotated="negative")
-    data.prepare_data()
+    try:
+        data.prepare_data()
+    except ManifestError as error:  # in each file the values 1 to n, each one connected area
+        assert "they may number objects of one class" in str(error)
+        return
     order = [NAMES.index(c) for c in data.table.classes] if name in NAMED else slice(None)
     for item in items:
         truth = expected(item, name in JOINED)[..., order]
