@@ -20,7 +20,7 @@ from datamodules.formats.coco import (
 )
 from datamodules.formats.image_files import is_image_file
 from datamodules.formats.layout import FolderTree
-from datamodules.formats.rle import Rle
+from datamodules.formats.rle import Rle, union_rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.manifest.validation import drop_straddling_copies
 
@@ -203,14 +203,11 @@ class BrainTumorDataModule(ManifestDataModule):
     def _row(
         self, split: str, folder: Path, image: dict[str, Any], parts: AnnotatedParts
     ) -> dict[str, Any]:
-        merged = coco_mask.merge([rle for _, rle in parts]) if parts else None
         return {
             "id": f"{split}/{image['file_name']}",
             "image": str(folder / image["file_name"]),
             "group": original_name(image["file_name"]) or f"{split}/{image['file_name']}",
-            "mask": [
-                {"size": merged["size"], "counts": merged["counts"].decode()} if merged else None
-            ],
+            "mask": [union_rle([rle for _, rle in parts])],
             "height": image["height"],
             "width": image["width"],
             "split": split,

@@ -27,7 +27,7 @@ from datamodules.formats.layout import (
     list_files,
 )
 from datamodules.formats.registry import LAYOUT_NAMES, LayoutMatch, find_layout
-from datamodules.formats.rle import Rle
+from datamodules.formats.rle import Rle, union_rle
 from datamodules.formats.volume_slices import expand_volumes, slice_ids
 from datamodules.formats.volumes import forget_volumes
 from datamodules.manifest.manifest import Manifest, check_channel_count
@@ -91,7 +91,9 @@ class OwnDataModule(ManifestDataModule):
         self.class_names = tuple(classes or ())
         self.unannotated, self.empty_slices, self.boxes = unannotated, empty_slices, boxes
         self.group_pattern = None if group_pattern is None else _compile(group_pattern)
-        self.options = LayoutOptions(normalized, columns or {}, table_name(table), rle_size)
+        self.options = LayoutOptions(
+            normalized, columns or {}, None if table is None else Path(table).as_posix(), rle_size
+        )
         self.image_kind = image_kind
 
     @cached_property
@@ -264,7 +266,7 @@ class OwnDataModule(ManifestDataModule):
                 self.cleaning.count("outline that covers no pixel: dropped", record.image)
             else:
                 parts[outline.name].append(outline.rle)
-        return [_union(parts[name]) for name in classes]
+        return [union_rle(parts[name]) for name in classes]
 
     def _check_classes(self, classes: Sequence[str], content: LayoutContent) -> None:
         unknown = [name for name in classes if name not in content.classes]
@@ -351,11 +353,6 @@ def unique_ids(files: Sequence[str]) -> list[str]:
     ]
 
 
-def table_name(table: str | None) -> str | None:
-    """Return the name of a table below the root with forward slashes."""
-    return None if table is None else Path(table).as_posix()
-
-
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
@@ -370,11 +367,3 @@ def _compile(pattern: str) -> re.Pattern[str]:
             f"={pattern} has no group; put the patient into parentheses, such as '(case\\d+)_'",
         )
     return compiled
-
-
-def _union(rles: Sequence[Rle]) -> Rle | None:
-    """Return the union of masks of one size; None without any."""
-    if len(rles) < 2:
-        return rles[0] if rles else None
-    merged = coco_mask.merge(list(rles))
-    return {"size": merged["size"], "counts": merged["counts"].decode()}

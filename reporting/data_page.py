@@ -139,7 +139,7 @@ def _describe_sides(data: ManifestDataModule) -> dict[str, str]:
 
 def describe_color(data: ManifestDataModule) -> dict[str, str]:
     """Say that colored images are read as gray ones; empty if they are gray, or read in color."""
-    if data.channels != 1:
+    if data.channels != 1 or "slice" in data.table.rows:  # volumes are gray, and slow to open
         return {}
     rows = np.unique(np.linspace(0, len(data.table) - 1, COLOR_SAMPLE).astype(int)).tolist()
     colored = sum(_is_colored(data.table.read_image(row, 3).pixels) for row in rows)
@@ -276,8 +276,12 @@ def write_data_page(data: ManifestDataModule, found: dict[str, Any], folder: Pat
     chosen = choose_rows(data)
     window = data.display_window()
     dataset = ManifestDataset(data.cache, data.table, data.seed, window=window)
+    shows = present_classes(data.table, data.cache)
     sections = {
-        why: [_picture(data, dataset[SampleKey(row, 0, 0, data.image_size)]) for row in rows]
+        why: [
+            _picture(data, row, shows[row], dataset[SampleKey(row, 0, 0, data.image_size)])
+            for row in rows
+        ]
         for why, rows in chosen.items()
     }
     several = len(data.table.classes) > 1 or "mask" in data.table.rows
@@ -325,11 +329,18 @@ def choose_rows(data: ManifestDataModule) -> dict[str, list[int]]:
     return {why: rows[:PICTURES_OF_EACH] for why, rows in found.items() if rows}
 
 
-def _picture(data: ManifestDataModule, sample: Sample) -> dict[str, Any]:
-    """Return a picture with its masks drawn on it, and its caption."""
-    row = int(np.flatnonzero((data.table.rows["id"] == sample["id"]).to_numpy())[0])
+def _picture(
+    data: ManifestDataModule, row: int, shows: np.ndarray, sample: Sample
+) -> dict[str, Any]:
+    """Return a row's picture with its masks drawn on it, and its caption.
+
+    Args:
+        data: The data set.
+        row: Number of the row.
+        shows: Classes that the image shows, bool `classes`.
+        sample: The row's sample, not augmented.
+    """
     rows: Any = data.table.rows
-    shows = present_classes(data.table, data.cache)[row]
     names = [name for name, here in zip(data.table.classes, shows, strict=True) if here]
     height, width = np.asarray(data.cache.sizes)[row].tolist()
     return {

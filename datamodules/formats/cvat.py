@@ -3,12 +3,9 @@
 Format: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
 
-from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
 from datamodules.formats.layout import (
@@ -21,6 +18,7 @@ from datamodules.formats.layout import (
     Outline,
     folder_of,
     list_files,
+    read_xml,
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
@@ -46,7 +44,9 @@ class CvatLayout(Layout):
         records, counted, order, used = [], [], [], set()
         seen: dict[str, str] = {}
         for file in _cvat_files(tree):
-            root = _parse(tree.path(file))
+            root = read_xml(tree.path(file))
+            if root is None:
+                continue
             order += [label.text or "" for label in root.iterfind("meta//labels/label/name")]
             for entry in root.iterfind("image"):
                 record, notes = _read_image(tree, file, entry)
@@ -75,18 +75,6 @@ def _cvat_files(tree: FolderTree) -> list[str]:
             if b"<annotations>" in content.read(400):
                 found.append(file)
     return found
-
-
-def _parse(path: Path) -> Element:
-    try:
-        return parse(path).getroot()  # type: ignore[return-value]
-    except DefusedXmlException as error:
-        raise ManifestError(
-            f"{path} declares an entity ({type(error).__name__}), which no annotation needs;"
-            " export it again"
-        ) from error
-    except (ParseError, ValueError, LookupError, OSError) as error:
-        raise ManifestError(f"{path} is not XML that can be read ({error})") from error
 
 
 def _read_image(tree: FolderTree, file: str, entry: Element) -> tuple[ImageRecord, list[str]]:

@@ -18,6 +18,7 @@ from datamodules.formats.layout import (
     LayoutContent,
     LayoutOptions,
     Outline,
+    first_repeated,
     folder_of,
     list_files,
     read_json,
@@ -67,8 +68,7 @@ def _has_outlines(tree: FolderTree, file: str) -> bool:
 
 
 def _check_once(tree: FolderTree, records: Sequence[ImageRecord]) -> None:
-    images = [record.image for record in records]
-    twice = next((image for image in images if images.count(image) > 1), None)
+    twice = first_repeated(records)
     if twice is not None:
         raise ManifestError(
             f"{tree.root}: {twice} occurs in several tasks of the export; export each image once"
@@ -194,6 +194,7 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> np.ndarray:
     position = 0
 
     def take(count: int) -> int:
+        """Return the number in the next bits."""
         nonlocal position
         if position + count > len(bits):
             raise ValueError("the brush data is cut off")

@@ -101,7 +101,8 @@ def _read_shape(shape: Any, size: tuple[int, int], where: str) -> tuple[Outline 
         return None, [f"{kind} without an area: left out"]
     points = _points(shape.get("points"), where)
     if kind == "mask":
-        return Outline(name, where, _decode_mask(shape, points, size, where)), []
+        mask = _decode_mask(shape, points, size, where)
+        return (None if mask is None else Outline(name, where, mask)), []
     if kind == "rectangle":
         (x1, y1), (x2, y2) = _two(points, where)
         polygon = box_polygon(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
@@ -134,7 +135,7 @@ def _two(points: list[list[float]], where: str) -> list[list[float]]:
 
 def _decode_mask(
     shape: dict[str, Any], points: list[list[float]], size: tuple[int, int], where: str
-) -> Rle:
+) -> Rle | None:
     """Return a mask that LabelMe stores as a PNG within its bounding box."""
     try:
         data = base64.b64decode(str(shape.get("mask")), validate=True)
@@ -147,8 +148,4 @@ def _decode_mask(
     if place.shape != part.shape:
         raise ManifestError(f"{where} has a mask that extends beyond its image; draw it again")
     place[:] = part
-    return encode_rle(mask)[0] or _empty(size)
-
-
-def _empty(size: tuple[int, int]) -> Rle:
-    return encode_rle(np.zeros((*size, 1), np.uint8))[0]  # type: ignore[return-value]
+    return encode_rle(mask)[0]

@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
 
 from datamodules.errors import ManifestError
 from datamodules.formats.image_files import file_suffix, is_image_file, is_volume, walk_files
@@ -299,6 +303,27 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def read_xml(path: Path, fix: str = "export it again") -> Element | None:
+    """Read the root of an XML file with defusedxml, because it comes from an untrusted source.
+
+    Args:
+        path: The file.
+        fix: End of the message.
+
+    Raises:
+        ManifestError: It is missing or no XML, or declares entities, which can grow without bounds
+            or read other files.
+    """
+    try:
+        return parse(path).getroot()
+    except DefusedXmlException as error:
+        raise ManifestError(
+            f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {fix}"
+        ) from error
+    except (ParseError, ValueError, LookupError, OSError) as error:
+        raise ManifestError(f"{path} is not XML that can be read ({error}); {fix}") from error
+
+
 def _json_kind(path: Path) -> str | None:
     """Return the annotation format of a JSON file; None if it is none that is known."""
     try:
@@ -384,6 +409,16 @@ def complete_splits(records: Sequence[ImageRecord]) -> str | None:
             record.split = {"val": "test"}.get(str(record.split), record.split)
         return "no folder test: val is test, and a tenth of train becomes val"
     return "no folder val: a tenth of train becomes val" if "val" not in splits else None
+
+
+def first_repeated(records: Sequence[ImageRecord]) -> str | None:
+    """Return the first image that several records have; None if there is none."""
+    seen: set[str] = set()
+    for record in records:
+        if record.image in seen:
+            return record.image
+        seen.add(record.image)
+    return None
 
 
 def list_files(files: Iterable[str]) -> str:

@@ -74,7 +74,8 @@ class ImageMaskPairs(Layout):
         if _split_by_folder(tree)[1]:
             return None
         images, masks = _split_by_name(tree)
-        paired = [mask for mask in masks if _base(mask) in {_place(image) for image in images}]
+        places = image_places(images)
+        paired = [mask for mask in masks if is_mask_beside(mask, places)]
         if not paired or 2 * len(paired) < len(images):
             return None
         return f"{len(images)} images, and {len(masks)} masks of the same names beside them"

@@ -257,6 +257,14 @@ def decode_siim(rows: Sequence[str], height: int, width: int, relative: bool = T
     return {"size": [height, width], "counts": rle["counts"].decode()}
 
 
+def union_rle(rles: Sequence[Rle]) -> Rle | None:
+    """Return the union of masks of one size; None without any."""
+    if not rles:
+        return None
+    merged = coco_mask.merge(list(rles))
+    return {"size": merged["size"], "counts": merged["counts"].decode()}
+
+
 def scale_rle(rle: Rle | None, height: int, width: int) -> Rle | None:
     """Scale a mask to another size; a pixel is 1 if at least half of it is covered."""
     if rle is None:

@@ -19,6 +19,7 @@ from datamodules.formats.layout import (
     LayoutContent,
     LayoutOptions,
     Outline,
+    first_repeated,
     folder_of,
     list_files,
     split_of,
@@ -416,8 +417,7 @@ def _check_images(
             f" {tree.root} holds {list_files(tree.images) or 'no images'}; correct the column"
             f" {columns['image']}, or name another one with datamodule.columns.image"
         )
-    images = [record.image for record in records]
-    twice = next((image for image in images if images.count(image) > 1), None)
+    twice = first_repeated(records)
     if twice is not None and "mask" not in columns:
         raise ManifestError(f"{tree.path(file)} names {twice} in several rows; keep one")
 

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
+from xml.etree.ElementTree import Element
 
 from datamodules.errors import ManifestError
 from datamodules.formats.layout import (
@@ -24,6 +21,7 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     folder_of,
+    read_xml,
     split_of,
     stem,
 )
@@ -58,17 +56,7 @@ def read_voc(path: Path) -> VocAnnotation:
             bounds, or read other files) or is not an annotation; an object has no name or lacks a
             corner; a corner is not a finite number; or a box is inverted.
     """
-    try:
-        root = parse(path).getroot()
-    except DefusedXmlException as error:
-        raise ManifestError(
-            f"{path} declares an entity ({type(error).__name__}), which no annotation needs;"
-            f" {EXPORT_HINT}"
-        ) from error
-    except (ParseError, ValueError, LookupError, OSError) as error:
-        raise ManifestError(
-            f"{path} is not XML that can be read ({error}); {EXPORT_HINT}"
-        ) from error
+    root = read_xml(path, EXPORT_HINT)
     if root is None or root.tag != "annotation":
         raise ManifestError(
             f"{path} is not a Pascal VOC annotation (its root is <{getattr(root, 'tag', '')}>);"
