@@ -23,6 +23,7 @@ _ROOT = _BUNDLED if _BUNDLED.is_dir() else _BUNDLED.parents[1]
 _PACKAGES = (
     "callbacks",
     "datamodules",
+    "deployment",
     "engine",
     "evaluation",
     "lightning_modules",

@@ -1,0 +1,5 @@
+"""Deployment: what leaves the repository: a bundle with its ONNX model, DICOM objects, Predictor."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
