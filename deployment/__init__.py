@@ -1,4 +1,4 @@
-"""Deployment: what leaves the repository: a bundle with its ONNX model, DICOM objects, Predictor."""
+"""Deployment: what leaves the repository: a bundle, DICOM objects and the Predictor."""
 
 import lazy_loader
 

@@ -31,7 +31,7 @@ from datamodules.arguments import (
 ROOT = Path(__file__).parents[3]
 PACKAGES = (
     *("callbacks", "datamodules", "engine", "evaluation", "lightning_modules", "reporting"),
-    "weak_supervision",
+    *("deployment", "weak_supervision"),
 )
 
 
