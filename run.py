@@ -76,6 +76,10 @@ def prepare_command_line() -> None:
     if rank() == 0:
         check_user_conf()
     sys.argv[1:] = prepare_overrides(sys.argv[1:])
+    if any(word.lstrip("+").startswith("ckpt_path=") for word in sys.argv):
+        from engine.recomposition import recompose
+
+        sys.argv[1:] = recompose(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # for symbols that a terminal's encoding lacks

@@ -39,6 +39,7 @@ class BestCheckpoint(ModelCheckpoint):
         save_weights_only: bool = False,
         **checkpoint: Any,
     ) -> None:
+        self._fits = True
         super().__init__(
             dirpath,
             monitor=monitor,
@@ -48,8 +49,18 @@ class BestCheckpoint(ModelCheckpoint):
             **checkpoint,
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note whether a checkpoint's state will be restored for a fit."""
+        super().setup(trainer, pl_module, stage)
+        self._fits = stage == "fit"
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy the best checkpoints of the resumed run's folder into this one."""
+        """Copy the best checkpoints of the resumed run's folder into this one.
+
+        A test or a prediction copies nothing; it only refers to the checkpoint.
+        """
+        if not self._fits:
+            return
         kept = {
             path: score
             for path, score in state_dict.get("best_k_models", {}).items()

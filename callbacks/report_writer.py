@@ -13,6 +13,7 @@ from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
 from reporting.cases import Case
+from reporting.file_io import file_digest
 from reporting.live_run import describe_data, describe_devices, identify_data
 from reporting.page import write_page, write_predicted
 from reporting.report_data import ReportInput, build_report
@@ -58,6 +59,7 @@ class ReportWriter(Callback):
         self._run = RunFolder(self.run_dir)
         self.title = title
         self.cases = cases
+        self.checkpoint: Path | None = None  # whose weights are evaluated; set by the runner
         self._written: tuple[dict[str, Any], Path] | None = None
         self._results: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
@@ -141,6 +143,11 @@ class ReportWriter(Callback):
             "normalization": module.normalize.as_dict(),
             "devices": describe_devices(trainer),
         }
+        if self.checkpoint is not None:
+            known["checkpoint"] = {
+                "path": str(self.checkpoint),
+                "sha256": file_digest(self.checkpoint),
+            }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ResourceMonitor):
                 known["resources"] = callback.as_dict()

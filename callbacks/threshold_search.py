@@ -28,6 +28,8 @@ from evaluation.threshold_objective import (
     ThresholdObjective,
 )
 from lightning_modules.base import EvaluatedModule
+from lightning_modules.checkpoint_io import read_checkpoint
+from lightning_modules.training_record import RULE_PRECISION_KEY
 
 CONFIG_KEY = {
     "mask": "threshold_search/segmentation",
@@ -78,9 +80,12 @@ class ThresholdSearchCallback(Callback):
 
 
 def _write_rule(path: Path, module: EvaluatedModule) -> None:
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if not torch.equal(checkpoint["state_dict"]["rule._extra_state"], module.rule.values):
+    checkpoint, precision = read_checkpoint(path), str(module.trainer.precision)
+    rule = checkpoint["state_dict"]["rule._extra_state"]
+    known = checkpoint.get(RULE_PRECISION_KEY) == precision
+    if not (known and torch.equal(rule, module.rule.values)):
         checkpoint["state_dict"]["rule._extra_state"] = module.rule.values
+        checkpoint[RULE_PRECISION_KEY] = precision
         unfinished = path.with_suffix(".tmp")
         torch.save(checkpoint, unfinished)
         unfinished.replace(path)

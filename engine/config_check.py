@@ -88,6 +88,7 @@ ROOT: dict[str, Any] = {
     "seed": NonNegativeInt,
     "folds": NonNegativeInt,
     "fold": NonNegativeInt | None,
+    "evaluation_precision": Literal["32-true", "16-mixed", "bf16-mixed"],
     "tta": Literal["none", "hflip"],
     "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,

@@ -9,7 +9,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,13 @@ from engine import resume
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
+from engine.evaluation_precision import (
+    FULL_PRECISION,
+    set_evaluation_precision,
+    set_tensor_float_32,
+)
 from engine.pretrained_weights import drop_replaced_weights
+from engine.recomposition import check_unchanged, find_run
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
@@ -33,7 +38,14 @@ from engine.run_references import (
     resolve_checkpoint,
 )
 from engine.run_summary import print_summary
-from engine.seen_images import Record, check_test_images, earlier_records, image_size_is_given
+from engine.seen_images import (
+    Record,
+    check_test_images,
+    earlier_records,
+    image_size_is_given,
+    images_of,
+    is_trained_on_val,
+)
 from engine.tracking.logger import close_loggers
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
@@ -48,7 +60,12 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.training_record import RECORD_KEY, check_same_task, trained_window
+from lightning_modules.training_record import (
+    RECORD_KEY,
+    RULE_PRECISION_KEY,
+    check_same_task,
+    trained_window,
+)
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
@@ -92,9 +109,12 @@ def run_stages(
         score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
         start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
         start = start if start.is_file() else None
+        trained_in = str(trainer.precision)
+        if cfg.do[-1] != "fit" or (start and trained_in != cfg.evaluation_precision):
+            set_evaluation_precision(trainer, module, cfg.evaluation_precision)
     if ensemble is not None:
         _evaluate_ensemble(cfg, trainer, module, data, ensemble)
-    elif cfg.do[-1] != "fit":
+    elif cfg.do[-1] != "fit" or (start and str(trainer.precision) != trained_in):
         _evaluate(cfg, trainer, module, data, start)
     return None if score is None else float(score)
 
@@ -106,25 +126,29 @@ def _evaluate(
     data: ManifestDataModule,
     start: Path | None,
 ) -> None:
-    """Test and predict with the weights of `start`, or with those of the module."""
+    """Test and predict with the weights of `start`, or with those of the module.
+
+    After a fit, and where the checkpoint's rule was searched in another precision, the rule is
+    searched again on val; that of a fit is written into its best checkpoint.
+    """
     changed = cfg.tta != "none" or cfg.average_checkpoints > 1
     if start is not None:
         checkpoint_io.adopt_image_size(data, start)
         checkpoint_io.adopt_window(data, start)
+    other_precision = "fit" not in cfg.do and start and _rule_precision(start) != trainer.precision
+    own_val = start is not None and is_trained_on_val(data, _record_of(start))
+    _refer_to_checkpoint(trainer, start)
     if changed:
         _build_ensemble(cfg, module, start)
         start = None
-    if "test" in cfg.do and (
-        "fit" in cfg.do or changed
-    ):  # the rule depends on the weights and on the inference
+    if ("fit" in cfg.do or changed or (other_precision and own_val)) and data.can_validate:
+        # the rule depends on the weights and on the inference
         trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
-    elif changed and data.can_validate:
-        trainer.validate(module, datamodule=data, verbose=False)
-    elif changed:
+        start = start if "fit" in cfg.do else None  # another run's file keeps its own rule
+    elif (changed or other_precision) and rank() == 0:
         print(
-            "a folder has no ground truth to search a rule on: the run's own rule is used, though"
-            " it"
-            " was searched for another inference",
+            "no rule can be searched without the run's val images: the run's own rule is used,"
+            " though it was searched for another inference or precision",
             file=sys.stderr,
         )
     if "test" in cfg.do:
@@ -133,6 +157,22 @@ def _evaluate(
         trainer.predict(
             module, datamodule=data, return_predictions=False, ckpt_path=start, weights_only=True
         )
+
+
+def _refer_to_checkpoint(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Let the report name the checkpoint by path and hash; it is not copied."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ReportWriter):
+            callback.checkpoint = checkpoint
+
+
+def _rule_precision(checkpoint: Path) -> str | None:
+    """Return the precision in which a checkpoint's rule was searched; None if unknown."""
+    return checkpoint_io.read_metadata(checkpoint).get(RULE_PRECISION_KEY)
+
+
+def _record_of(checkpoint: Path) -> dict[str, Any] | None:
+    return checkpoint_io.read_metadata(checkpoint).get(RECORD_KEY)
 
 
 def _evaluate_ensemble(
@@ -289,6 +329,8 @@ def _run_experiment(
         cfg, "init_from"
     )
     set_known_classes(cfg, _class_record(cfg, evaluated_checkpoint))
+    if cfg.ckpt_path and "fit" not in cfg.do:
+        check_unchanged(cfg, find_run(str(cfg.ckpt_path)), task_overrides() or [])
     data = instantiate_config(cfg.datamodule)
     if evaluated_checkpoint and "fit" not in cfg.do:
         data.size_is_given = image_size_is_given(data, evaluated_checkpoint)
@@ -320,6 +362,8 @@ def _run_experiment(
             note = ", ".join(filter(None, [note, "settings changed on the way"]))
     _add_to_title(cfg, callbacks, note)
     save_config(cfg)
+    if rank() == 0 and "fit" in cfg.do and not cfg.trainer.fast_dev_run:
+        images_of(data).write(Path(cfg.paths.run))
     print_summary(cfg, trainer, module, data, prepared)
     code = 1
     try:
@@ -352,7 +396,7 @@ def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | 
     """Return the training record of the checkpoint whose classes the run has; None in a fit."""
     if checkpoint is None or "fit" in cfg.do:
         return None
-    return checkpoint_io.read_metadata(checkpoint).get(RECORD_KEY)
+    return _record_of(checkpoint)
 
 
 def build_module(
@@ -425,7 +469,9 @@ def prepare_process(cfg: DictConfig) -> None:
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     tune_malloc()
-    torch.set_float32_matmul_precision("high")
+    if "fit" not in cfg.do:
+        cfg.trainer.precision = cfg.evaluation_precision
+    set_tensor_float_32(cfg.trainer.precision != FULL_PRECISION or "fit" in cfg.do)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
     if cfg.trainer.sync_batchnorm == "auto":

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from datamodules.base import ManifestDataModule
+from datamodules.errors import UserError
+from datamodules.manifest.manifest import SPLITS
 from engine.ensemble import FoldEnsemble
 from engine.resume import find_resume_checkpoint
 from engine.run_references import find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
-from lightning_modules.training_record import RECORD_KEY, check_not_seen
+from lightning_modules.training_record import RECORD_KEY, check_not_seen, find_seen_images
+from reporting.training_images import TrainingImages, collect_images
 
 SIZE_KEYS = ("image_size", "datamodule.image_size")
 Record = tuple[
@@ -61,8 +65,57 @@ def check_test_images(
     notes = [
         check_not_seen(record, data, path, key, "fit" in cfg.do) for key, path, record in records
     ]
+    if "fit" not in cfg.do:
+        notes += [_check_near_duplicates(data, path, key) for key, path, _ in records]
     notes += ["leaks between the splits are allowed"] if data.leaks else []
     return next((note for note in notes if note), None)
+
+
+def images_of(data: ManifestDataModule, splits: tuple[str, ...] = SPLITS) -> TrainingImages:
+    """Collect the images of some splits of a prepared data module."""
+    kept = data.table.rows["split"].isin(splits).to_numpy()
+    digests = np.char.decode(np.asarray(data.cache.digests)[kept], "ascii")
+    return collect_images(data.table.rows[kept], digests.tolist(), data.cache.thumbnails[kept])
+
+
+def _check_near_duplicates(data: ManifestDataModule, path: Path, key: str) -> str | None:
+    """Refuse a test on images that nearly equal those that a run was trained on.
+
+    Args:
+        data: Data module that is prepared.
+        path: Path of the checkpoint; the images of its run lie in its run folder.
+        key: Configuration key that names it.
+
+    Returns:
+        Text for the title of the report if such a test is allowed; None if there are none.
+
+    Raises:
+        UserError: There are near duplicates, and `datamodule.allow_leaks` is false.
+    """
+    learned = TrainingImages.read(path.parent.parent)
+    if learned is None:
+        return None
+    tested = images_of(data, ("test",))
+    found = learned.near_duplicates_of(tested)
+    if not found:
+        return None
+    number = f"{len(found)} of {len(tested.rows)} test images"
+    if data.allow_leaks:
+        return f"{number} nearly equal images that were trained on"
+    first = ", ".join(f"'{pair.first}' ({pair.second}, {pair.turned})" for pair in found[:3])
+    raise UserError(
+        f"{key}={path}: {number} nearly equal an image that was trained on or chosen by:"
+        f" {first}{', ...' if len(found) > 3 else ''}; take them out of the test, or set"
+        " datamodule.allow_leaks=true"
+    )
+
+
+def is_trained_on_val(data: ManifestDataModule, record: dict[str, Any] | None) -> bool:
+    """Return True if the val images are those by which a checkpoint was chosen."""
+    if record is None or not data.can_validate:
+        return False
+    seen = find_seen_images(record, data, ("val",))
+    return seen is not None and len(seen.ids) == seen.n_images
 
 
 def image_size_is_given(data: ManifestDataModule, path: Path) -> bool:

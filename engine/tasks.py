@@ -24,6 +24,7 @@ from engine.composition import compose_run, composed_run, remove_foreign_keys
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.data_classes import refuse_open_classes, set_known_classes
 from engine.overrides import prepare_overrides
+from engine.recomposition import recompose
 from engine.resume import find_resume_checkpoint
 from engine.run_lock import claim_folder, claim_time
 from engine.run_references import (
@@ -372,7 +373,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
             line can start.
     """
     check_user_conf()
-    words = prepare_overrides([f"experiment={experiment}", *overrides])
+    words = recompose(prepare_overrides([f"experiment={experiment}", *overrides]))
     composed = compose_run(words)
     if is_multi_process(composed):
         trainer = composed.trainer

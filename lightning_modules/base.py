@@ -338,3 +338,4 @@ class EvaluatedModule(SupervisedModule):
         """Save the rule in force; weight averaging would otherwise save that of its first copy."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["state_dict"]["rule._extra_state"] = self.rule.get_extra_state()
+        checkpoint[training_record.RULE_PRECISION_KEY] = str(self.trainer.precision)

@@ -20,6 +20,7 @@ from datamodules.manifest.manifest import Manifest
 
 RECORD_KEY = "training_record"  # key in a checkpoint
 RECORD_VERSION = 1
+RULE_PRECISION_KEY = "rule_precision"  # key of the precision in which the rule was searched
 SEEN_SPLITS = ("train", "val")  # weights are trained on the first and selected on the second
 
 
@@ -74,6 +75,8 @@ def make_record(
             data.current_image_size().as_config
         ),  # image size of these weights, which in a curriculum is that of their stage
         "configured_size": data.image_size.as_config,
+        "cache_size": data.cache_size.as_config,  # at which images are letterboxed first
+        "frame": data.frame,
         "window": data.current_window().as_state,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
     }
