@@ -160,8 +160,8 @@ class GracefulShutdown(Callback):
         if self._ranks.sync(bool(self._asked)):
             self._requeue()
             raise RunInterrupted(
-                "stopped when training was complete; evaluate it with the same command, do=[test]"
-                f" and ckpt_path={self.path.parent.parent}"
+                "stopped when training was complete; evaluate it with do=[test]"
+                f" ckpt_path={self.path.parent.parent}"
             )
 
     def _stop(self, trainer: Trainer) -> None:

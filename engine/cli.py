@@ -18,7 +18,7 @@ HELP_LINES = """
   scale=demo                       run any experiment on phantoms, in minutes on a CPU
   do=[test] ckpt_path=RUN          evaluate again (RUN is a run folder or a .ckpt)
   do=[predict] ckpt_path=RUN       write masks or probabilities of test, or of any images with \
-  datamodule=folder
+  datamodule.root=DIR
   do=[compare] runs=[A,B]          compare finished runs, with intervals of their differences
   do=[inspect]                     what the data set holds and how it is read, with pictures
   do=[export]                      write the data set as PNGs and a meta.json

@@ -21,7 +21,7 @@ from engine.overrides import PATH_KEY
 from engine.run_references import is_latest, latest_run
 from lightning_modules.launch_environment import rank
 from reporting.commands import quote_override
-from reporting.config_diff import flatten_config
+from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES, flatten_config
 from reporting.file_io import read_yaml
 from reporting.fold_runs import find_fold_run_folders
 from reporting.run_folder import CONFIG_FILE, OVERRIDES_FILE, RunFolder
@@ -32,7 +32,7 @@ FOREIGN_KEYS = (
     *("do", "ckpt_path", "init_from", "resume", "changed_settings", "runs", "name"),
     *("debug", "hparams_search", "datamodule.cls_prob"),
 )
-FOREIGN_PREFIXES = ("paths.", "hydra.", "hydra/", "preparation.")
+FOREIGN_PREFIXES = ("paths.", "hydra", "preparation.", *SWEEP_OVERRIDE_PREFIXES)
 # the machine may be another one; of the trainer only what limits an evaluation is taken
 EVALUATION_TRAINER_KEYS = (
     *("trainer.limit_test_batches", "trainer.limit_val_batches", "trainer.limit_predict_batches"),

@@ -2,14 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from reporting.config_diff import SWEEP_OVERRIDE_PREFIXES
-
-if TYPE_CHECKING:
-    from reporting.fold_runs import FoldRun
+from typing import Any
 
 INSTALLED = Path(__file__).parents[1].name == "_packages"  # in a wheel, not in a clone
 PROGRAM = ("medical-lightning",) if INSTALLED else ("python", "run.py")  # of the command line
@@ -87,33 +82,9 @@ def quote_value(value: Any) -> str:
     return str(value)
 
 
-DROPPED_KEYS = ("do", "fold", "title", "ckpt_path")
+def ensemble_test_command(folder: Path) -> str:
+    """Return the command that tests the networks of all folds in a folder together.
 
-
-def ensemble_test_command(fold_runs: "Sequence[FoldRun]", folder: Path) -> str:
-    """Return the command that tests the ensemble of fits, with the overrides of the first one.
-
-    Args:
-        fold_runs: Finished fits.
-        folder: Folder that holds them.
+    It needs no other word, because the overrides of the folds are read from the folder.
     """
-    from reporting.run_folder import RunFolder  # imports NumPy, which other functions do not need
-
-    words = [
-        word
-        for word in RunFolder(fold_runs[0].folder).overrides
-        if _override_key(word) not in DROPPED_KEYS
-        and not _override_key(word).startswith(SWEEP_OVERRIDE_PREFIXES)
-    ]
-    return shlex.join(
-        [
-            *PROGRAM,
-            *words,
-            "do=[test]",
-            quote_override("ckpt_path", relative_to_cwd(folder)),
-        ]
-    )
-
-
-def _override_key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
+    return shlex.join([*PROGRAM, "do=[test]", quote_override("ckpt_path", relative_to_cwd(folder))])

@@ -285,7 +285,7 @@ def merge_seeds(seeds: Sequence[SeedRuns], folder: Path, title: str) -> tuple[di
     return found, _write_seeds_page(
         found,
         folder,
-        ensemble_test_command(fits, folder)
+        ensemble_test_command(folder)
         if evaluated_split != TEST and not list_missing_fits(seeds)
         else None,
     )
@@ -511,6 +511,5 @@ def _finish_merge(fold_runs: list[FoldRun], report: dict[str, Any], page: Path) 
     if not report["missing_fits"] and fold_runs[0].fold is not None:
         merge_fold_scores([fit.folder for fit in fold_runs], page.parent)
         print(
-            f"all {len(fold_runs)} networks together on test:"
-            f" {ensemble_test_command(fold_runs, page.parent)}"
+            f"all {len(fold_runs)} networks together on test: {ensemble_test_command(page.parent)}"
         )

@@ -189,7 +189,7 @@ def test_a_root_is_the_same_however_it_is_named(tmp_path, monkeypatch):
 )
 def test_a_printed_path_is_read_back_by_shell_and_hydra(name, tmp_path):
     folder = sweep(tmp_path / name, folds=2, seeds=[1])
-    words = shlex.split(ensemble_test_command(load_fold_runs(folder), folder))
+    words = shlex.split(ensemble_test_command(folder))
     assert words[-1] == quote_override(
         "ckpt_path", folder
     ) and OverridesParser.create().parse_override(words[-1]).value() == str(folder)
