@@ -23,7 +23,6 @@ from engine import resume
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
-from engine.pretrained_weights import drop_replaced_weights
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
@@ -48,6 +47,7 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
+from lightning_modules.pretrained_weights import drop_replaced_weights
 from lightning_modules.training_record import RECORD_KEY, check_same_task, trained_window
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides

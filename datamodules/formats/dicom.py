@@ -1,8 +1,4 @@
-"""Reader of DICOM files: look-up tables, window, padding, MONOCHROME1, codecs.
-
-pydicom is imported inside functions, because this file is also part of a bundle's predict.py, which
-must answer at once where there is no DICOM.
-"""
+"""Reader of DICOM files: look-up tables, window, padding, MONOCHROME1, codecs."""
 
 import io
 import sys
@@ -10,18 +6,30 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.encaps import get_frame
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+)
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, UserError
 from datamodules.formats.gray_levels import SourceImage, encode_levels
 from datamodules.formats.image_files import DICM_OFFSET, is_bare_dicom
 from datamodules.formats.image_io import ImageReader, check_frame, check_pixels
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 LEVEL_TAGS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 MAX_LEVEL = float(
@@ -36,7 +44,7 @@ class InvalidDisplayLevels(ValueError):
     """
 
 
-def check_display_levels(dataset: "Dataset") -> None:
+def check_display_levels(dataset: Dataset) -> None:
     """Refuse a window or rescaling that is not finite, and a window of negative width.
 
     A width or slope of 0 counts as absent, a negative slope inverts, and centers and intercepts may
@@ -55,7 +63,7 @@ def check_display_levels(dataset: "Dataset") -> None:
 
 
 def to_source_image(
-    stored: np.ndarray, padding: np.ndarray | None, dataset: "Dataset", ignore_window: bool
+    stored: np.ndarray, padding: np.ndarray | None, dataset: Dataset, ignore_window: bool
 ) -> SourceImage:
     """Convert stored values to gray levels, with the orientation of brightness of a viewer.
 
@@ -94,7 +102,7 @@ def to_source_image(
 
 
 def _deep_image(
-    stored: np.ndarray, dataset: "Dataset", padding: np.ndarray | None, inverted: bool
+    stored: np.ndarray, dataset: Dataset, padding: np.ndarray | None, inverted: bool
 ) -> SourceImage:
     """Return the values behind the modality LUT or rescaling as levels of 16 bits."""
     if dataset.get("ModalityLUTSequence"):
@@ -110,14 +118,14 @@ def _deep_image(
     return SourceImage(levels[..., None], meaning)
 
 
-def has_window(dataset: "Dataset") -> bool:
+def has_window(dataset: Dataset) -> bool:
     """Return True if a file has a window or VOI LUT of its own; a width of 0 is none."""
     return bool(dataset.get("VOILUTSequence")) or bool(
         _first_value(dataset, "WindowWidth") and _first_value(dataset, "WindowCenter") is not None
     )
 
 
-def _find_padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray | None:
+def _find_padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
     """Return True for pixels of PixelPaddingValue, or up to PixelPaddingRangeLimit; None if none.
 
     An element that was written with the wrong sign is read as the bits that it has.
@@ -134,7 +142,7 @@ def _find_padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray | None:
     return padding if padding.any() else None
 
 
-def _is_plain_8_bit(stored: np.ndarray, dataset: "Dataset") -> bool:
+def _is_plain_8_bit(stored: np.ndarray, dataset: Dataset) -> bool:
     """Return True for values that are gray levels of 8 bits already."""
     return (
         dataset.BitsStored <= 8
@@ -144,19 +152,19 @@ def _is_plain_8_bit(stored: np.ndarray, dataset: "Dataset") -> bool:
     )
 
 
-def _keeps_value_order(dataset: "Dataset") -> bool:
+def _keeps_value_order(dataset: Dataset) -> bool:
     """Return True if no modality transform can change the order of the values."""
     return not dataset.get("ModalityLUTSequence") and float(dataset.get("RescaleSlope") or 1) > 0
 
 
-def _first_value(dataset: "Dataset", keyword: str) -> float | None:
+def _first_value(dataset: Dataset, keyword: str) -> float | None:
     value = dataset.get(keyword)
     if value is None or isinstance(value, int | float):
         return value
     return float(value[0]) if len(value) and value[0] != "" else None
 
 
-def _apply_rescale(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
+def _apply_rescale(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if dataset.get("ModalityLUTSequence"):
         item = dataset.ModalityLUTSequence[0]
         return _read_lut(item, dataset)[_lut_positions(stored, item)]
@@ -173,19 +181,19 @@ def _apply_rescale(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     return values
 
 
-def _rescaling(dataset: "Dataset") -> tuple[float, float]:
+def _rescaling(dataset: Dataset) -> tuple[float, float]:
     """Return slope and intercept; a slope of 0 counts as absent."""
     return float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
 
 
-def _apply_own_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
+def _apply_own_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Convert values to uint8 by the file's first VOI LUT, or its first window."""
     if dataset.get("VOILUTSequence"):
         return _apply_voi_lut(values, dataset.VOILUTSequence[0], dataset)
     return _apply_window(values, dataset)
 
 
-def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
+def _apply_window(values: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Convert values to uint8 by the first window.
 
     The function is LINEAR as defined by the DICOM standard, unless the file sets LINEAR_EXACT or
@@ -206,20 +214,20 @@ def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
     return (displayed.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _apply_voi_lut(values: np.ndarray, item: "Dataset", dataset: "Dataset") -> np.ndarray:
+def _apply_voi_lut(values: np.ndarray, item: Dataset, dataset: Dataset) -> np.ndarray:
     """Map values through a VOI LUT and scale its full output range to uint8."""
     displayed = _read_lut(item, dataset).astype(np.float32)
     displayed *= 255 / (2 ** item.LUTDescriptor[2] - 1)
     return displayed.clip(0, 255).round().astype(np.uint8)[_lut_positions(values, item)]
 
 
-def _lut_positions(values: np.ndarray, item: "Dataset") -> np.ndarray:
+def _lut_positions(values: np.ndarray, item: Dataset) -> np.ndarray:
     """Return the index of each value in a LUT, clipped to its first and last entry."""
     entries, first, _ = item.LUTDescriptor
     return (np.rint(values).astype(np.int64) - first).clip(0, (entries or 2**16) - 1)
 
 
-def _read_lut(item: "Dataset", dataset: "Dataset") -> np.ndarray:
+def _read_lut(item: Dataset, dataset: Dataset) -> np.ndarray:
     """Return a LUT's entries; pydicom leaves them as bytes if their VR is OW."""
     if isinstance(item.LUTData, bytes):
         return np.frombuffer(
@@ -303,7 +311,7 @@ def has_image(path: Path) -> bool:
     return True
 
 
-def _read_dataset(path: Path, data: bytes | None, **options: Any) -> "Dataset":
+def _read_dataset(path: Path, data: bytes | None, **options: Any) -> Dataset:
     """Read a DICOM, also one without preamble or without file meta information.
 
     The transfer syntax is then the one in which the elements are written.
@@ -311,10 +319,6 @@ def _read_dataset(path: Path, data: bytes | None, **options: Any) -> "Dataset":
     Raises:
         InvalidDicomError: The content is not that of a DICOM.
     """
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
     with path.open("rb") if data is None else io.BytesIO(data) as file:
         start = file.read(DICM_OFFSET + 4)
         file.seek(0)
@@ -354,7 +358,7 @@ def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
         return values[0], values[1]
 
 
-def read_dicom_elements(path: Path, keywords: Sequence[str] | None = None) -> "Dataset":
+def read_dicom_elements(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
     """Return some elements of a DICOM's header, or all of them with the pixel data.
 
     Args:
@@ -373,8 +377,6 @@ def read_dicom_elements(path: Path, keywords: Sequence[str] | None = None) -> "D
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
     """Convert any error in the block into a ManifestError that names the file."""
-    from pydicom.errors import InvalidDicomError
-
     try:
         yield
     except UserError:
@@ -397,7 +399,7 @@ def _translate_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_dicom_size(path: Path, dataset: "Dataset", max_pixels: int) -> None:
+def _check_dicom_size(path: Path, dataset: Dataset, max_pixels: int) -> None:
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ManifestError(
             f"{path} has no Rows and Columns, it is truncated or holds no picture; replace the file"
@@ -406,7 +408,7 @@ def _check_dicom_size(path: Path, dataset: "Dataset", max_pixels: int) -> None:
     check_pixels(path, int(dataset.Rows), int(dataset.Columns), max_pixels)
 
 
-def _check_picture(path: Path, dataset: "Dataset", reader: ImageReader) -> None:
+def _check_picture(path: Path, dataset: Dataset, reader: ImageReader) -> None:
     _check_dicom_size(path, dataset, reader.max_pixels)
     if not dataset.get("PixelData"):
         raise ManifestError(
@@ -421,9 +423,7 @@ def _check_picture(path: Path, dataset: "Dataset", reader: ImageReader) -> None:
         raise ManifestError(f"{path} is colored by a palette; export it as MONOCHROME2 or RGB")
 
 
-def _decode_frame(
-    path: Path, dataset: "Dataset", frame: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode_frame(path: Path, dataset: Dataset, frame: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the stored values of one frame and its padding.
 
     Padding may use bits above BitsStored, which are cleared afterwards.
@@ -431,9 +431,6 @@ def _decode_frame(
     Returns:
         `H x W`, or RGB `H x W x 3`; and see `_find_padding`.
     """
-    from pydicom.pixels import pixel_array
-    from pydicom.uid import JPEGExtended12Bit
-
     stored = _decode_baseline_jpeg(dataset, frame)
     if stored is None:
         _check_codec(path, dataset)
@@ -452,10 +449,8 @@ def _decode_frame(
     return _clear_unused_bits(stored, dataset), padding
 
 
-def _clear_unused_bits(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
+def _clear_unused_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Fill the bits above BitsStored with zeros or the sign; JPEG 2000 and JPEG-LS need none."""
-    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
-
     corrected = (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
     unused = 8 * stored.dtype.itemsize - int(dataset.BitsStored)
     if unused <= 0 or dataset.file_meta.TransferSyntaxUID in corrected:
@@ -463,14 +458,12 @@ def _clear_unused_bits(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     return stored << unused >> unused
 
 
-def _decode_baseline_jpeg(dataset: "Dataset", frame: int) -> np.ndarray | None:
+def _decode_baseline_jpeg(dataset: Dataset, frame: int) -> np.ndarray | None:
     """Decode a gray 8-bit JPEG with OpenCV, which lets other threads run.
 
     Returns:
         The pixels `H x W`; None for any other encoding and for a truncated JPEG.
     """
-    from pydicom.uid import JPEGBaseline8Bit
-
     if (
         dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit
         or dataset.SamplesPerPixel != 1
@@ -488,21 +481,18 @@ def _decode_baseline_jpeg(dataset: "Dataset", frame: int) -> np.ndarray | None:
     )
 
 
-def _encoded_frame(dataset: "Dataset", frame: int) -> bytes:
-    from pydicom.encaps import get_frame
-
+def _encoded_frame(dataset: Dataset, frame: int) -> bytes:
     frames = int(dataset.get("NumberOfFrames") or 1)
     return get_frame(dataset.PixelData, frame, number_of_frames=frames)
 
 
-def _decode_deep_jpeg(dataset: "Dataset", frame: int) -> np.ndarray:
+def _decode_deep_jpeg(dataset: Dataset, frame: int) -> np.ndarray:
     """Decode a gray 12-bit JPEG Extended by GDCM, which pydicom does not hand to it.
 
     Raises:
         ValueError: The frame is damaged.
     """
     import gdcm
-    from pydicom.uid import JPEGExtended12Bit
 
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(_encoded_frame(dataset, frame))
@@ -527,12 +517,8 @@ def _decode_deep_jpeg(dataset: "Dataset", frame: int) -> np.ndarray:
     return values.view("<i2" if signed else "<u2").reshape(dataset.Rows, dataset.Columns)
 
 
-def _check_codec(path: Path, dataset: "Dataset") -> None:
-    from pydicom.pixels import get_decoder
-    from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
-    from pydicom.uid import JPEGExtended12Bit
-
-    syntax = dataset.file_meta.TransferSyntaxUID
+def _check_codec(path: Path, dataset: Dataset) -> None:
+    syntax: UID = dataset.file_meta.TransferSyntaxUID
     packages = " ".join(f"'{package}'" for package in DECODER_DEPENDENCIES.get(syntax, ()))
     try:
         decoder = get_decoder(syntax)
