@@ -19,9 +19,9 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from datamodules.loading.letterbox import ContentBox
-from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
 from evaluation.logit_histogram import logit_histograms
+from evaluation.rule_modules import SegmentationRule
 from reporting.case_images import map_side, render_case
 from reporting.encoding import as_json
 from reporting.page import build_page_data, write_page

@@ -13,6 +13,7 @@ from datamodules.arguments import (
     AllowedValues,
     Fraction,
     FromMapping,
+    NetworkInputSize,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -20,7 +21,7 @@ from datamodules.arguments import (
     config_dataclass,
 )
 from datamodules.errors import UserError
-from datamodules.image_size import ImageSize, NetworkInputSize
+from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig, StrataWeights
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from datamodules.arguments import FilePath, Fraction, FractionRange, validated
 from datamodules.errors import UserError
 from evaluation import rule_search
-from evaluation.decision_rule import ARGMAX_RULE, ClassificationRule
+from evaluation.decision_rule import ARGMAX_RULE
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
+from evaluation.rule_modules import ClassificationRule
 from evaluation.rule_search import fit_temperature
 from evaluation.threshold_objective import (
     BoundedMetric,

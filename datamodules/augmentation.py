@@ -15,6 +15,7 @@ from pydantic import Field
 
 from datamodules.arguments import (
     Fraction,
+    ImageSizeArgument,
     NonNegativeFloat,
     OddRange,
     PositiveFractionRange,
@@ -22,7 +23,7 @@ from datamodules.arguments import (
     PositiveRange,
     validated,
 )
-from datamodules.image_size import ImageSize, ImageSizeLike
+from datamodules.image_size import ImageSize
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates at import
 import albumentations as A
@@ -153,7 +154,7 @@ class RandomResizedCrop(Transform):
 
     def __init__(
         self,
-        size: ImageSizeLike,
+        size: ImageSizeArgument,
         scale: PositiveFractionRange = (0.08, 1.0),
         ratio: PositiveRange = (0.75, 1.33),
         p: Fraction = 1.0,

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader
 
 from datamodules.arguments import (
     FilePath,
+    ImageSizeArgument,
     MaskValue,
+    NetworkInputSize,
     NonNegativeInt,
     PixelCount,
     PositiveInt,
@@ -33,7 +35,7 @@ from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
 from datamodules.formats.gray_levels import Window, range_of_channel
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import ImageReader
-from datamodules.image_size import ImageSize, ImageSizeLike, NetworkInputSize
+from datamodules.image_size import ImageSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
 from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
@@ -500,7 +502,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         cache_dir: FilePath,
         image_size: NetworkInputSize,
         evaluation_size: PositiveInt | Literal["native"] = "native",
-        cache_size: ImageSizeLike | None = None,
+        cache_size: ImageSizeArgument | None = None,
         batch_size: PositiveInt = 16,
         eval_batch_size: PositiveInt | None = None,
         batches_per_epoch: PositiveInt | None = None,

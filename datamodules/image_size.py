@@ -1,40 +1,9 @@
-"""Size of the network's input, and the key of a sample."""
+"""Size of the network's input, and the key of a sample; imports only the standard library."""
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator
-
-from datamodules.arguments import AllowedValues, ArgumentError, format_config_value
-
-ImageSizeLike = Annotated[  # image size as a user writes it
-    int | Sequence[int],
-    BeforeValidator(
-        lambda size: list(size) if isinstance(size, tuple) else size
-    ),  # an ImageSize is a tuple with a constructor of its own
-    AllowedValues(
-        "the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
-    ),
-]
-
-
-def _check_halvings(size: int | Sequence[int]) -> int | Sequence[int]:
-    """Refuse sides that the networks cannot halve five times, and more sides than two."""
-    sides = [size] if isinstance(size, int) else list(size)
-    if len(sides) not in (1, 2):
-        raise ValueError("an image size has one or two numbers")
-    if any(side % 32 or side <= 0 for side in sides):
-        nearest = [max(32, round(side / 32) * 32) for side in sides]
-        raise ArgumentError(
-            "",
-            (),
-            f"={format_config_value(size)} is not a multiple of 32, which the networks need; try"
-            f" {format_config_value(nearest[0] if isinstance(size, int) else nearest)}",
-        )
-    return size
-
-
-NetworkInputSize = Annotated[ImageSizeLike, AfterValidator(_check_halvings)]
+ImageSizeLike = int | Sequence[int]  # the side of a square, or (height, width)
 
 
 class ImageSize(NamedTuple):

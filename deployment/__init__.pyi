@@ -1,1 +1,4 @@
-__all__: list[str] = []
+from .inference import InferencePipeline, Prediction
+from .predictor import Predictor
+
+__all__ = ["InferencePipeline", "Prediction", "Predictor"]

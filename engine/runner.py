@@ -27,7 +27,6 @@ from engine.evaluation_precision import (
     set_evaluation_precision,
     set_tensor_float_32,
 )
-from engine.pretrained_weights import drop_replaced_weights
 from engine.recomposition import check_unchanged, find_run
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
@@ -60,6 +59,7 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
+from lightning_modules.pretrained_weights import drop_replaced_weights
 from lightning_modules.training_record import (
     RECORD_KEY,
     RULE_PRECISION_KEY,

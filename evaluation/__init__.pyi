@@ -1,5 +1,4 @@
 from .bootstrap import bootstrap_metrics, paired_differences
-from .decision_rule import ClassificationRule, DecisionRule, SegmentationRule
 from .evidence import (
     ClassificationEvidence,
     Evidence,
@@ -8,6 +7,7 @@ from .evidence import (
     write_evidence,
 )
 from .localization import LocalizationConfig
+from .rule_modules import ClassificationRule, DecisionRule, SegmentationRule
 from .threshold_objective import ThresholdObjective
 
 __all__ = [

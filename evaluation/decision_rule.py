@@ -1,159 +1,136 @@
-"""Decision rules that convert logits to masks and labels."""
+"""Decision rules that convert logits to masks and labels, for arrays; needs only NumPy.
 
-from abc import abstractmethod
-from typing import Any
+`evaluation/rule_modules.py` holds the same rules as torch modules. A rule has three numbers per
+class: (top, min_area, bottom) for masks and (threshold, temperature, kept) for labels.
+"""
 
-import torch
-from torch import Tensor, nn
+import math
 
-from evaluation.exclusive_classes import predict_class_map, quantize_margins, to_planes
-from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
+import numpy as np
 
-
-class DecisionRule(nn.Module):
-    """Base class of the decision rules for masks and labels.
-
-    The numbers are saved as extra state rather than as buffers, because weight averaging swaps and
-    averages every buffer.
-
-    Args:
-        initial_values: The three numbers before any search.
-        classes: Number of classes.
-    """
-
-    def __init__(self, initial_values: tuple[float, float, float], classes: int) -> None:
-        super().__init__()
-        self.values = torch.tensor([initial_values] * classes, dtype=torch.float64)  # classes x 3
-        self.initial_values = self.values.clone()
-
-    def get_extra_state(self) -> Tensor:
-        """Return the numbers for a checkpoint, float64 `classes x 3`."""
-        return self.values
-
-    def set_extra_state(self, state: Any) -> None:
-        """Set the numbers from a checkpoint."""
-        self.values = state.to(torch.float64).cpu()
-
-    @abstractmethod
-    def as_dict(self) -> list[dict[str, float]]:
-        """Return the rule of each class as name -> value."""
-
-
-class SegmentationRule(DecisionRule):
-    """Decision rule of the SIIM-ACR winners for each class: (top, min_area, bottom).
-
-    An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
-    is where the byte is >= bottom, else it is empty. With top = bottom and min_area = 0 this is a
-    plain threshold.
-
-    Args:
-        classes: Number of classes.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__((HALF_BIN, 0.0, HALF_BIN), classes)
-
-    def to_bytes(self, logits: Tensor) -> Tensor:
-        """Convert logits `B x C x H x W` to the bytes that evidence counts."""
-        return quantize_logits(logits)
-
-    def forward(self, logits: Tensor, ignored: Tensor | None = None) -> Tensor:
-        """Convert logits `B x C x H x W` to bools of the same shape; H x W is the whole image.
-
-        Pixels at which `ignored` (`B x 1 x H x W`) is 1 are in no mask and in no fraction.
-        """
-        byte = self.to_bytes(logits)
-        top, min_area, bottom = (
-            column.view(1, -1, 1, 1).to(byte.device) for column in self.values.unbind(1)
-        )
-        certain = byte >= top
-        if ignored is None:
-            share = certain.double().mean((2, 3), keepdim=True)
-            return (byte >= bottom) & (share >= min_area)
-        kept = ignored == 0
-        pixels = kept.double().sum((2, 3), keepdim=True).clamp(min=1)
-        share = (certain & kept).double().sum((2, 3), keepdim=True) / pixels
-        return (byte >= bottom) & (share >= min_area) & kept
-
-    def as_dict(self) -> list[dict[str, float]]:
-        """Return the rule of each class by name, with probabilities in place of bytes."""
-        return [
-            {
-                "top": float(bin_probability(top)),
-                "min_area": area,
-                "bottom": float(bin_probability(bottom)),
-            }
-            for top, area, bottom in self.values.tolist()
-        ]
-
+from evaluation.logit_bins import HALF_BIN, quantize_array
 
 ARGMAX_RULE = (HALF_BIN, 0.0, HALF_BIN)  # numbers of the argmax, for bytes of margins
 
 
-class ExclusiveSegmentationRule(DecisionRule):
-    """Decision rule of masks of exclusive classes: the most probable class of each pixel.
+def apply_mask_rule(logits: np.ndarray, rule: np.ndarray) -> np.ndarray:
+    """Convert the logits of one whole image to a mask per class.
 
-    Its numbers are the threshold `HALF_BIN` of the margins that evidence keeps; they never change.
-
-    Args:
-        classes: Number of classes, without the background.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__(ARGMAX_RULE, classes)
-
-    def to_bytes(self, logits: Tensor) -> Tensor:
-        """Convert logits `B x C x H x W` to the bytes that evidence counts, those of margins."""
-        return quantize_margins(logits)
-
-    def forward(self, logits: Tensor, ignored: Tensor | None = None) -> Tensor:
-        """Convert logits `B x C x H x W` to bools of the same shape, at most one true per pixel.
-
-        Pixels at which `ignored` (`B x 1 x H x W`) is 1 are in no mask.
-        """
-        masks = to_planes(predict_class_map(logits), logits.shape[1])
-        return masks if ignored is None else masks & (ignored == 0)
-
-    def set_extra_state(self, state: Any) -> None:
-        """Keep the argmax, whatever rule a checkpoint holds."""
-
-    def as_dict(self) -> list[dict[str, float]]:
-        """Return no numbers for any class."""
-        return [{} for _ in self.values]
-
-
-class ClassificationRule(DecisionRule):
-    """Decision rule (threshold, temperature, kept) of each class.
-
-    `kept` is 0 if the search could not satisfy the bounds that it was given.
+    An image shows the class if at least `min_area` of its pixels have a byte >= top; then the mask
+    is where the byte is >= bottom, else it is empty.
 
     Args:
-        classes: Number of classes.
-        exclusive: True if exactly one class holds; it is then the most probable one, and thresholds
-            are not used.
+        logits: float32 `C x H x W`.
+        rule: (top, min_area, bottom) of each class, `C x 3`; top and bottom are bytes.
+
+    Returns:
+        Bool `C x H x W`.
     """
+    masks = np.zeros(logits.shape, bool)
+    for channel, (top, min_area, bottom) in enumerate(np.asarray(rule, np.float64)):
+        byte = quantize_array(logits[channel])
+        share = np.count_nonzero(byte >= top) / byte.size
+        if share >= min_area:
+            masks[channel] = byte >= bottom
+    return masks
 
-    def __init__(self, classes: int, exclusive: bool = False) -> None:
-        super().__init__((0.5, 1.0, 1.0), classes)
-        self.exclusive = exclusive
 
-    def probability(self, logits: Tensor) -> Tensor:
-        """Convert logits `B x C` to float probabilities of the same shape."""
-        scaled = logits.float() / self.values[:, 1].to(logits.device, torch.float32)
-        return scaled.softmax(1) if self.exclusive else scaled.sigmoid()
+def predict_class_planes(logits: np.ndarray) -> np.ndarray:
+    """Convert logits of exclusive classes to masks: the most probable class of each pixel.
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Convert logits `B x C` to bools of the same shape."""
-        probability = self.probability(logits)
-        if self.exclusive:
-            return torch.arange(probability.shape[1], device=logits.device) == probability.argmax(
-                1, keepdim=True
-            )
-        return probability >= self.values[:, 0].to(logits.device)
+    The logit of the background is 0. The first one of ties wins, the background before all classes.
 
-    def as_dict(self) -> list[dict[str, float]]:
-        """Return threshold and temperature of each class by name; no threshold if exclusive."""
-        return [
-            ({} if self.exclusive else {"threshold": number[0]}) | {"temperature": number[1]}
-            for number in self.values.tolist()
-        ]
+    Args:
+        logits: float32 `C x H x W`.
+
+    Returns:
+        Bool `C x H x W`, at most one of them true per pixel.
+    """
+    best = np.zeros(logits.shape[1:], np.float32)
+    class_map = np.zeros(logits.shape[1:], np.int64)
+    for number, logit in enumerate(logits, 1):
+        class_map[logit > best] = number
+        best = np.maximum(best, logit)
+    return class_map == np.arange(1, len(logits) + 1).reshape(-1, 1, 1)
+
+
+def mask_probabilities(logits: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Convert logits to the probability of each class at each pixel.
+
+    Args:
+        logits: float32 `C x H x W`.
+        exclusive: True for the softmax over the background, whose logit is 0, and the classes.
+
+    Returns:
+        float32 `C x H x W`.
+    """
+    if not exclusive:
+        return sigmoid(logits)
+    top = np.maximum(logits.max(0), 0)
+    exponents = np.exp(logits - top)
+    return (exponents / (exponents.sum(0) + np.exp(-top))).astype(np.float32)
+
+
+def image_probabilities(logits: np.ndarray, rule: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Return the probability that the image shows each class, the score behind `image_auc`.
+
+    It is the probability at the k-th largest logit, where k pixels are the smallest area that the
+    rule takes for the class: the highest threshold `top` that would still call the image positive.
+    Exclusive classes have the highest probability of any pixel.
+
+    Args:
+        logits: float32 `C x H x W` of one whole image.
+        rule: (top, min_area, bottom) of each class, `C x 3`.
+        exclusive: True for exclusive classes.
+
+    Returns:
+        float64 `C`.
+    """
+    if exclusive:
+        return mask_probabilities(logits, True).reshape(len(logits), -1).max(1).astype(np.float64)
+    found = []
+    for logit, (_, min_area, _) in zip(logits, np.asarray(rule, np.float64), strict=True):
+        pixels = max(1, math.ceil(min_area * logit.size))
+        last = logit.size - min(pixels, logit.size)
+        found.append(np.partition(logit, last, axis=None)[last])
+    return sigmoid(np.array(found, np.float64))
+
+
+def label_probabilities(logits: np.ndarray, temperature: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Convert the logits of labels to probabilities at a temperature per class.
+
+    Args:
+        logits: `N x C`.
+        temperature: `C`, or `N x C`.
+        exclusive: True for a softmax over the classes, False for a sigmoid each.
+
+    Returns:
+        float64 `N x C`.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    if not exclusive:
+        return sigmoid(scaled)
+    exponents = np.exp(scaled - scaled.max(1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True)
+
+
+def decide_labels(probability: np.ndarray, threshold: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Decide which classes hold.
+
+    Args:
+        probability: `N x C`.
+        threshold: `C`, or `N x C`; not used for exclusive classes.
+        exclusive: True if the most probable class holds, the first one of ties.
+
+    Returns:
+        Bool `N x C`.
+    """
+    if exclusive:
+        return np.arange(probability.shape[1]) == probability.argmax(1)[:, None]
+    return probability >= threshold
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return `1 / (1 + exp(-logits))` in the precision of the logits; nothing overflows."""
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)

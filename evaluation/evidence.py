@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
+from evaluation.decision_rule import decide_labels, label_probabilities
 from evaluation.metrics.base import Decision, Metric
 from evaluation.metrics.classification import (
     CLASSIFICATION_METRICS,
@@ -343,21 +344,12 @@ class ClassificationEvidence(Evidence):
     @property
     def probability(self) -> np.ndarray:
         """Probabilities at the temperature in force, float64 `N x classes`."""
-        from scipy.special import (
-            expit,
-            softmax,
-        )  # imported here: a leaderboard does not need these .4 s
-
-        scaled = self.logits.astype(np.float64) / self.rule[..., 1]
-        return softmax(scaled, axis=1) if self.exclusive else expit(scaled)
+        return label_probabilities(self.logits, self.rule[..., 1], self.exclusive)
 
     @property
     def predicted(self) -> np.ndarray:
         """Decisions, bool `N x classes`."""
-        probability = self.probability
-        if self.exclusive:
-            return np.arange(len(self.classes)) == probability.argmax(1, keepdims=True)
-        return probability >= self.rule[..., 0]
+        return decide_labels(self.probability, self.rule[..., 0], self.exclusive)
 
     def decision(self, channel: int) -> ClassificationDecision:
         """One class after the rule in force."""

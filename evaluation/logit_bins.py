@@ -1,7 +1,7 @@
 """Bins of quantized logits and their probabilities; this module does not import torch."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,17 @@ LOGIT_OFFSET = 16.0  # the logit of byte 0 is -OFFSET
 
 def quantize_logits(logit: "Tensor") -> "Tensor":
     """Quantize a float tensor of any shape to uint8 `clamp(floor((logit + 16) * 8), 0, 255)`."""
-    return ((logit.float() + LOGIT_OFFSET) * BINS_PER_LOGIT).clamp_(0, N_BINS - 1).byte()
+    return _to_levels(logit.float()).byte()
+
+
+def quantize_array(logit: np.ndarray) -> np.ndarray:
+    """Quantize a float array of any shape to uint8, as `quantize_logits` does."""
+    return _to_levels(logit.astype(np.float32, copy=False)).astype(np.uint8)
+
+
+def _to_levels(logit: Any) -> Any:
+    """Scale float32 logits, an array or a tensor, to the bytes before they are cut to integers."""
+    return ((logit + LOGIT_OFFSET) * BINS_PER_LOGIT).clip(0, N_BINS - 1)
 
 
 def bin_of(probability: float) -> int:

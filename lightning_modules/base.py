@@ -24,8 +24,8 @@ from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.loading.dataset import Sample
 from evaluation.collector import EvidenceCollector, merge_ranks
-from evaluation.decision_rule import DecisionRule
 from evaluation.evidence import Evidence
+from evaluation.rule_modules import DecisionRule
 from lightning_modules import distributed, training_record
 from lightning_modules.losses import apply_loss
 from lightning_modules.module_config import MonitorConfig, ScratchNormalization

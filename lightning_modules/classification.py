@@ -11,8 +11,8 @@ from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
 from datamodules.manifest.manifest import is_multiclass as classes_exclude
 from evaluation.collector import EvidenceCollector
-from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence, Evidence
+from evaluation.rule_modules import ClassificationRule
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import find_head

@@ -14,7 +14,6 @@ from datamodules.errors import UserError
 from datamodules.loading.dataset import Sample
 from evaluation.bootstrap import mean_where_defined
 from evaluation.collector import EvidenceCollector
-from evaluation.decision_rule import ExclusiveSegmentationRule, SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.exclusive_classes import (
     count_class_pairs,
@@ -33,6 +32,7 @@ from evaluation.metrics.measurement import (
     make_measurements,
 )
 from evaluation.metrics.segmentation import RANKING_METRICS, dice
+from evaluation.rule_modules import ExclusiveSegmentationRule, SegmentationRule
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
 

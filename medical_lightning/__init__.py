@@ -1,4 +1,4 @@
-"""The public names under one import name: `from medical_lightning import RunFolder, run`.
+"""The public names under one import name: `from medical_lightning import Predictor, run`.
 
 A wheel puts only this package into site-packages; `callbacks`, `conf`, `datamodules` and the other
 folders of the repository lie inside it, in `_packages`, because their names are too common for
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deployment.predictor import Predictor
     from engine.tasks import run
     from reporting.run_folder import RunFolder
 
-__all__ = ["RunFolder", "main", "run"]
+__all__ = ["Predictor", "RunFolder", "main", "run"]
 
 _BUNDLED = Path(__file__).resolve().parent / "_packages"
 _ROOT = _BUNDLED if _BUNDLED.is_dir() else _BUNDLED.parents[1]
@@ -64,6 +65,10 @@ def __getattr__(name: str) -> Any:
         from reporting.run_folder import RunFolder
 
         return RunFolder
+    if name == "Predictor":
+        from deployment.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
-from evaluation.decision_rule import DecisionRule
+from evaluation.rule_modules import DecisionRule
 from lightning_modules.base import EvaluatedModule
 from reporting.cases import SIDE, Case, data_url, display_gamma, visible_channels
 from reporting.task_view import TASK_VIEWS, TaskView

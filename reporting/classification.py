@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datamodules.loading.dataset import Sample
-    from evaluation.decision_rule import DecisionRule
+    from evaluation.rule_modules import DecisionRule
 
 __all__ = [
     "LEGEND",

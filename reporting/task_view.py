@@ -13,7 +13,7 @@ from reporting.cases import SIDE, Case, ClassTag, Ranking
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evaluation.decision_rule import DecisionRule
+    from evaluation.rule_modules import DecisionRule
 
 
 class TaskView(Protocol):

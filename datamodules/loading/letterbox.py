@@ -1,4 +1,4 @@
-"""Letterbox images onto a canvas, with the exact inverse."""
+"""Letterbox images onto a canvas, with the exact inverse; needs only NumPy and OpenCV."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -82,6 +82,27 @@ class Letterbox:
         """
         return (self.back(pixels.astype(np.uint8) * np.uint8(255)) >= 128).astype(np.uint8)
 
+    def logits_back(self, canvas: np.ndarray) -> np.ndarray:
+        """Resize the logits of a canvas to the image's size without padding.
+
+        They are interpolated linearly and not averaged where they shrink, as
+        `torch.nn.functional.interpolate` does without antialiasing.
+
+        Args:
+            canvas: float32 `C x h x w`.
+
+        Returns:
+            float32 `C x H x W`.
+        """
+        inside = canvas[self.content.slices]
+        if inside.shape[1:] == (self.height, self.width):
+            return inside
+        left, right, share = _neighbors(inside.shape[2], self.width)
+        wide = inside[..., left] * (1 - share) + inside[..., right] * share
+        above, below, share = _neighbors(inside.shape[1], self.height)
+        share = share[:, None]
+        return wide[:, above] * (1 - share) + wide[:, below] * share
+
     def points(self, own: np.ndarray) -> np.ndarray:
         """Map points `N x 2` (x, y) from image pixels to canvas pixels.
 
@@ -118,6 +139,23 @@ class Letterbox:
             pixels, height, width, shrink
         )
         return canvas
+
+
+def _neighbors(length: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a linear interpolation of `length` samples at `target` places reads.
+
+    OpenCV computes the places in float64. Here they are float32 as in torch, because masks of both
+    must agree to the pixel.
+
+    Returns:
+        Index of the sample before each place, index of the one behind it, and the share of the
+        latter, float32.
+    """
+    step = np.float32(length) / np.float32(target)
+    place = np.arange(target, dtype=np.float32) + np.float32(0.5)
+    place = np.maximum(place * step - np.float32(0.5), 0)
+    before = np.minimum(place.astype(np.int64), length - 1)
+    return before, np.minimum(before + 1, length - 1), place - before.astype(np.float32)
 
 
 def fit_size(height: int, width: int, size: ImageSizeLike) -> tuple[int, int]:

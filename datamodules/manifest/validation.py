@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.arguments import check_value
+from datamodules.arguments import NetworkInputSize, check_value
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.gray_levels import KEPT_AS_STORED, TRANSPARENT, TURNED, Window
 from datamodules.formats.image_cache import ImageCache
-from datamodules.image_size import ImageSize, NetworkInputSize
+from datamodules.image_size import ImageSize
 from datamodules.manifest.leakage import check_leakage
 from datamodules.manifest.manifest import (
     SPLITS,

@@ -16,8 +16,8 @@ from datamodules.errors import ManifestError
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices
-from engine.pretrained_weights import weight_keys
 from engine.tracking.logger import is_logged_in
+from lightning_modules.pretrained_weights import weight_keys
 from reporting.commands import INSTALLED
 from reporting.report_data import git_commit as commit_here
 from reporting.report_data import package_versions

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from datamodules.arguments import PositiveInt, validated
+from datamodules.arguments import ImageSizeArgument, PositiveInt, validated
 from datamodules.errors import UserError
-from datamodules.image_size import ImageSizeLike
 from lightning_modules.networks.input_size import (
     timm_size_arguments,
     torchvision_size_arguments,
@@ -27,7 +26,7 @@ def build_classifier(
     weights: str | None = "imagenet",
     classes: PositiveInt = 1,
     in_channels: PositiveInt = 1,
-    image_size: ImageSizeLike | None = None,
+    image_size: ImageSizeArgument | None = None,
     key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:

@@ -12,9 +12,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from datamodules.arguments import Fraction, PositiveInt, check_value, validated
+from datamodules.arguments import (
+    Fraction,
+    ImageSizeArgument,
+    PositiveInt,
+    check_value,
+    validated,
+)
 from datamodules.errors import UserError
-from datamodules.image_size import ImageSizeLike
 from lightning_modules.networks.input_size import timm_size_arguments
 from lightning_modules.networks.library_imports import smp
 from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
@@ -46,7 +51,7 @@ def build_smp_network(
     architecture: str,
     encoder_name: str,
     encoder_weights: str | None = "imagenet",
-    image_size: ImageSizeLike | None = None,
+    image_size: ImageSizeArgument | None = None,
     **architecture_arguments: Any,
 ) -> nn.Module:
     """Build a network of segmentation-models-pytorch by name.

@@ -9,8 +9,8 @@ import torch
 
 from callbacks.threshold_search import SegmentationThresholdSearch
 from datamodules.loading.letterbox import ContentBox
-from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import ClassificationEvidence, Evidence, SegmentationEvidence
+from evaluation.rule_modules import SegmentationRule
 from reporting.case_images import render_case
 from reporting.cases import data_url
 from reporting.page import write_page

@@ -16,11 +16,11 @@ from sklearn.metrics import f1_score
 
 import run
 from datamodules.errors import UserError
-from engine.ensemble import FoldEnsemble
 from engine.recomposition import recompose
 from evaluation import evidence
 from evaluation.rule_search import fit_temperature
 from reporting.commands import ensemble_test_command
+from reporting.fold_ensemble import FoldEnsemble
 from reporting.fold_runs import load_fold_runs
 from tests.conftest import SMALL, refused
 from tests.factories.finished_run import finish_run

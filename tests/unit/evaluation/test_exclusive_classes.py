@@ -19,11 +19,11 @@ from torchmetrics.functional.segmentation import dice_score
 from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics, paired_differences
-from evaluation.decision_rule import ExclusiveSegmentationRule
 from evaluation.evidence import Evidence, SegmentationEvidence, read_evidence, write_evidence
 from evaluation.exclusive_classes import quantize_margins, to_class_map, to_planes
 from evaluation.logit_histogram import logit_histograms
 from evaluation.metrics.segmentation import dice, iou
+from evaluation.rule_modules import ExclusiveSegmentationRule
 from tests.factories.exclusive_masks import batch_of, collect, evidence_of, make_module, scene
 
 LEFT_OUT = -1  # class of an ignored pixel, for torchmetrics

@@ -11,9 +11,9 @@ from callbacks.threshold_search import SegmentationThresholdSearch
 from datamodules.errors import UserError
 from datamodules.loading.letterbox import Letterbox
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics
-from evaluation.decision_rule import ExclusiveSegmentationRule, SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.metrics.surface_distance import SurfaceDistance
+from evaluation.rule_modules import ExclusiveSegmentationRule, SegmentationRule
 from lightning_modules.ensemble import MAX_LOGIT, Ensemble
 from lightning_modules.losses import BCELoss, DiceCrossEntropyLoss, DiceLoss, WeightedLoss
 from tests.factories.exclusive_masks import batch_of, collect, evidence_of, make_module, scene

@@ -11,7 +11,7 @@ from datamodules.errors import UserError
 from datamodules.loading.letterbox import ContentBox
 from engine.tracking.results import report_curves
 from evaluation.bootstrap import bootstrap_metrics
-from evaluation.decision_rule import ExclusiveSegmentationRule
+from evaluation.rule_modules import ExclusiveSegmentationRule
 from reporting.comparison import compare_runs
 from reporting.figures.segmentation import segmentation_figures, segmentation_panels
 from reporting.out_of_fold import merge_out_of_fold

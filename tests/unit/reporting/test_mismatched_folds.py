@@ -10,10 +10,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from datamodules.errors import UserError
-from engine.ensemble import FoldEnsemble
 from evaluation import evidence
 from reporting.commands import ensemble_test_command, quote_override
 from reporting.cross_validation import merge_run_folds, merge_sweep_runs
+from reporting.fold_ensemble import FoldEnsemble
 from reporting.fold_runs import load_fold_runs
 from reporting.out_of_fold import group_by_seed
 from tests.factories.fold_runs import NAMES, POOL, TEST, fit, report_of, seen, sweep

@@ -9,11 +9,11 @@ from matplotlib import pyplot as plt
 from sklearn import metrics
 
 from datamodules.loading.letterbox import ContentBox
-from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import bin_probability, quantize_logits
 from evaluation.logit_histogram import logit_histograms
 from evaluation.metrics.segmentation import dice
+from evaluation.rule_modules import SegmentationRule
 from evaluation.threshold_sweep import at_operating_point, best_f1_bin, segmentation_tables
 from reporting.cases import Case, round_robin
 from reporting.figures.style import add_legend_below, line_style

@@ -1,6 +1,8 @@
 """Tests of the letterbox: it keeps the aspect, stays on the canvas and loses no mask."""
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,3 +110,19 @@ def test_the_grid():
         320,
         240,
     )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(300, 200, 64), (37, 53, 64), (64, 64, 64), (128, 128, 64), (500, 90, (96, 64)), (5, 7, 32)],
+)
+def test_logits_return_to_the_image_as_torch_interpolates_them(height, width, size):
+    box = Letterbox(height, width, size)
+    canvas = np.random.default_rng(0).normal(0, 2, (2, *box.canvas)).astype(np.float32)
+    inside = torch.from_numpy(canvas)[None][box.content.slices]
+    expected = torch.nn.functional.interpolate(
+        inside, size=(height, width), mode="bilinear", align_corners=False
+    )[0]
+    found = box.logits_back(canvas)
+    assert found.shape == (2, height, width)
+    assert np.abs(found - expected.numpy()).max() < 1e-5

@@ -12,8 +12,8 @@ from sklearn import metrics
 from torchmetrics.functional.classification import binary_calibration_error
 
 from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics, bootstrap_weights
-from evaluation.decision_rule import ClassificationRule
 from evaluation.evidence import ClassificationEvidence
+from evaluation.rule_modules import ClassificationRule
 
 
 def evidence_of(

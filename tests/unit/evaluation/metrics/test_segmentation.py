@@ -7,11 +7,11 @@ from sklearn import metrics
 
 from datamodules.loading.letterbox import ContentBox
 from evaluation.bootstrap import bootstrap_caveat, bootstrap_metrics, bootstrap_weights
-from evaluation.decision_rule import SegmentationRule
 from evaluation.evidence import SegmentationEvidence
 from evaluation.logit_bins import quantize_logits
 from evaluation.logit_histogram import logit_histograms
 from evaluation.metrics.segmentation import SEGMENTATION_METRICS, dice
+from evaluation.rule_modules import SegmentationRule
 
 RULES = [(128.0, 0.0, 128.0), (134.0, 0.04, 120.0), (131.0, 0.09, 140.0)]
 

@@ -33,7 +33,7 @@ def drop_replaced_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> bool:
     Returns:
         True if a key was changed.
     """
-    from lightning_modules.checkpoint_io import holds_all_weights
+    from lightning_modules.checkpoint_io import holds_all_weights  # torch, not for `weight_keys`
 
     named = [
         key
