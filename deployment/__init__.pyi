@@ -1,1 +1,15 @@
-__all__: list[str] = []
+from .dicom_objects import (
+    ClassFinding,
+    DicomAlgorithm,
+    PropertyCodes,
+    write_report,
+    write_segmentation,
+)
+
+__all__ = [
+    "ClassFinding",
+    "DicomAlgorithm",
+    "PropertyCodes",
+    "write_report",
+    "write_segmentation",
+]
