@@ -1,6 +1,7 @@
 """Optional packages: a test without its package is skipped, and fails where CI is set."""
 
 import os
+import shutil
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
@@ -21,3 +22,16 @@ def lack(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program; a test is skipped where it is missing, also in CI.
+
+    Args:
+        name: Name of the program.
+        package: Debian's package that has it, for the reason.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed; apt-get install {package}")
+    return found
