@@ -256,4 +256,4 @@ def plain_network(module: EvaluatedModule) -> nn.Module:
     if not isinstance(module.net, Ensemble):
         return merge(module.net)
     nets = [merge(net) for net in module.net.nets]
-    return Ensemble(nets, module.net.flip, module.net.exclusive_masks)
+    return Ensemble(nets, module.net.tta, module.net.exclusive_masks)

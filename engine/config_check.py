@@ -89,7 +89,7 @@ ROOT: dict[str, Any] = {
     "folds": NonNegativeInt,
     "fold": NonNegativeInt | None,
     "evaluation_precision": Literal["32-true", "16-mixed", "bf16-mixed"],
-    "tta": Literal["none", "hflip"],
+    "tta": Literal["none", "hflip", "flips", "turns"],
     "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],

@@ -50,12 +50,12 @@ class EnsembleReport(ReportContributor):
 
     Args:
         ensemble: Ensemble in the module.
-        flip: True if each network is also evaluated on the mirrored image.
+        tta: Test-time augmentation, see `lightning_modules.ensemble.VIEWS`.
     """
 
-    def __init__(self, ensemble: FoldEnsemble, flip: bool) -> None:
+    def __init__(self, ensemble: FoldEnsemble, tta: str) -> None:
         self.ensemble = ensemble
-        self.flip = flip
+        self.tta = tta
 
     def find_rule(self, trainer: Trainer, module: SupervisedModule) -> None:
         """Search the decision rule on the ensemble's evidence instead of on val.
@@ -105,8 +105,11 @@ class EnsembleReport(ReportContributor):
             f" {seeds} seed{'s' * (seeds > 1)}."
         ]
         message += (
-            ["Each of them also looks at the mirrored image; the rule is of unmirrored ones."]
-            if self.flip
+            [
+                f"Each of them also sees mirrored or turned images (tta={self.tta}); the rule is"
+                " that of single images."
+            ]
+            if self.tta != "none"
             else []
         )
         legend = (

@@ -64,7 +64,9 @@ def recompose(words: Sequence[str]) -> list[str]:
     named = _value(words, "ckpt_path")
     steps = _steps(words)
     continues = not steps or "fit" in steps
-    if named is None or _value(words, "resume") or (continues and _value(words, "experiment")):
+    if named is None or (
+        continues and (_value(words, "resume") or _value(words, "experiment"))
+    ):  # such a fit is described completely
         return list(words)
     run = _find_run(named, words)
     if run is None:
@@ -75,13 +77,14 @@ def recompose(words: Sequence[str]) -> list[str]:
     own = _own_overrides(run, continues)
     if _is_ensemble(named, run):
         own = [word for word in own if _key(word) != "fold"]
-    words = [*_data_words(words, steps, run, own), *words]
+    chosen = _data_words(words, steps, run)
+    words = [*chosen, *words]
     if any(_key(word) == "datamodule" for word in words):
         own = [word for word in own if _is_input(word)]
     set_here = {_key(word) for word in words if "=" in word or word.startswith("~")}
     taken = [word for word in own if _key(word) not in set_here]
     if rank() == 0 and taken and not any(word.startswith("-") for word in words if word != "-m"):
-        print(f"settings of {named}: {shlex.join(taken)}")
+        print(f"settings of {named}: {shlex.join([*taken, *chosen])}")
     return [*taken, *words]
 
 
@@ -199,21 +202,19 @@ def _absolute(word: str, run: Path) -> str:
     return quote_override(key, there) if there is not None and there.exists() else word
 
 
-def _data_words(
-    words: Sequence[str], steps: Sequence[str], run: Path, own: Sequence[str]
-) -> list[str]:
+def _data_words(words: Sequence[str], steps: Sequence[str], run: Path) -> list[str]:
     """Return the words that choose the images, as far as the command leaves them open.
 
     A folder that is given for a prediction is any folder of images, and one that is given for a
-    test is real data. Without one, the images are those of the run.
+    test is real data. Without one, or with that of the run, the images are those of the run.
     """
     given = {_key(word) for word in words}
-    if "datamodule.root" in given:
+    data = RunFolder(run).config.get("datamodule") or {}
+    root, named = str(data.get("root")), _value(words, "datamodule.root")
+    if named is not None and Path(named).expanduser().resolve() != Path(root).resolve():
         chosen = [] if steps != ["predict"] or "datamodule" in given else ["datamodule=folder"]
         return chosen + ([] if "datamodule.phantom" in given else ["datamodule.phantom=null"])
-    data = RunFolder(run).config.get("datamodule") or {}
-    root = str(data.get("root"))
-    if "datamodule" in given or data.get("phantom") or not Path(root).is_dir():
+    if named is not None or "datamodule" in given or data.get("phantom") or not Path(root).is_dir():
         return []
     return [quote_override("datamodule.root", Path(root).absolute())]
 

@@ -139,6 +139,7 @@ def _evaluate(
     own_val = start is not None and is_trained_on_val(data, _record_of(start))
     _refer_to_checkpoint(trainer, start)
     if changed:
+        _check_views(cfg, data)
         _build_ensemble(cfg, module, start)
         start = None
     if ("fit" in cfg.do or changed or (other_precision and own_val)) and data.can_validate:
@@ -197,7 +198,8 @@ def _evaluate_ensemble(
         )
     nets = load_members(module, paths, "name folds of one experiment")
     module.net = _combine(module, nets, cfg)
-    ensemble_report = EnsembleReport(ensemble, cfg.tta == "hflip")
+    _check_views(cfg, data)
+    ensemble_report = EnsembleReport(ensemble, cfg.tta)
     ensemble_report.find_rule(trainer, module)
     trainer.callbacks.append(ensemble_report)  # type: ignore[attr-defined]
     if "test" in cfg.do:
@@ -239,9 +241,19 @@ def _build_ensemble(cfg: DictConfig, module: SupervisedModule, start: Path | Non
     module.net = _combine(module, nets, cfg)
 
 
+def _check_views(cfg: DictConfig, data: ManifestDataModule) -> None:
+    """Refuse turned images where the network's input is not square."""
+    size = data.current_image_size()
+    if cfg.tta == "turns" and size.height != size.width:
+        raise UserError(
+            f"tta=turns turns images by 90 degrees, but image_size={size.as_config} is not square;"
+            " take tta=flips"
+        )
+
+
 def _combine(module: SupervisedModule, nets: Sequence[nn.Module], cfg: DictConfig) -> Ensemble:
     exclusive = module.target == "mask" and getattr(module, "exclusive", False)
-    return Ensemble(nets, flip=cfg.tta == "hflip", exclusive_masks=exclusive)
+    return Ensemble(nets, cfg.tta, exclusive_masks=exclusive)
 
 
 def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:

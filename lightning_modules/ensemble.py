@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +15,63 @@ from lightning_modules.base import SupervisedModule
 from lightning_modules.checkpoint_io import check_compatible, read_checkpoint
 
 MAX_LOGIT = torch.finfo(torch.float32).max
+Augmentation = Literal["none", "hflip", "flips", "turns"]
+
+
+class View(NamedTuple):
+    """Mirrored and turned version of an image.
+
+    Attributes:
+        mirrored: True to mirror it left to right, before it is turned.
+        turns: Number of turns by 90 degrees.
+    """
+
+    mirrored: bool = False
+    turns: int = 0
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return the view of images `B x C x H x W`."""
+        mirrored = image.flip(-1) if self.mirrored else image
+        return torch.rot90(mirrored, self.turns, (-2, -1)) if self.turns else mirrored
+
+    def undo(self, logits: Tensor) -> Tensor:
+        """Turn and mirror logits of the view back."""
+        turned = torch.rot90(logits, -self.turns, (-2, -1)) if self.turns else logits
+        return turned.flip(-1) if self.mirrored else turned
+
+
+VIEWS: dict[str, tuple[View, ...]] = {
+    "none": (View(),),
+    "hflip": (View(), View(True)),
+    "flips": (View(), View(True), View(False, 2), View(True, 2)),
+    "turns": tuple(View(mirrored, turns) for turns in range(4) for mirrored in (False, True)),
+}  # views whose probabilities are averaged, by the value of `tta`
 
 
 class Ensemble(nn.Module):
     """Ensemble network whose logits' sigmoid is the mean of the members' probabilities.
 
-    One member without flip equals that network. All members get the same normalized image. The mean
-    is computed for each class separately, not over a softmax; but for masks of exclusive classes it
-    is the mean of `softmax([0, z])`, and the logits are relative to the background again.
+    One member without augmentation equals that network. All members get the same normalized image.
+    The mean is computed for each class separately, not over a softmax; but for masks of exclusive
+    classes it is the mean of `softmax([0, z])`, and the logits are those relative to the
+    background again.
 
     Args:
         nets: Networks that map float `B x C x H x W` to logits, `B x classes x H x W` for masks or
             `B x classes` for labels.
-        flip: True to also evaluate each member on the image mirrored left to right; its mask is
-            mirrored back.
+        tta: Test-time augmentation, a key of `VIEWS`: each member also evaluates the mirrored or
+            turned image, and its mask is turned back.
         exclusive_masks: True if the logits are those of masks of exclusive classes.
     """
 
     def __init__(
-        self, nets: Sequence[nn.Module], flip: bool = False, exclusive_masks: bool = False
+        self, nets: Sequence[nn.Module], tta: Augmentation = "none", exclusive_masks: bool = False
     ) -> None:
         super().__init__()
         if not nets:
             raise ValueError("Ensemble needs at least one network")
         self.nets = nn.ModuleList(nets)
-        self.flip = flip
+        self.tta = tta
         self.exclusive_masks = exclusive_masks
 
     def forward(self, image: Tensor) -> Tensor:
@@ -72,10 +104,9 @@ class Ensemble(nn.Module):
 
     def _augmented_views(self, image: Tensor) -> Iterator[Tensor]:
         for net in self.nets:
-            yield net(image).float().clamp(-MAX_LOGIT, MAX_LOGIT)
-            if self.flip:
-                logits = net(image.flip(-1)).float().clamp(-MAX_LOGIT, MAX_LOGIT)
-                yield logits.flip(-1) if logits.ndim == 4 else logits
+            for view in VIEWS[self.tta]:
+                logits = net(view.apply(image)).float().clamp(-MAX_LOGIT, MAX_LOGIT)
+                yield view.undo(logits) if logits.ndim == 4 else logits
 
 
 def first_network(net: nn.Module) -> nn.Module:

@@ -238,7 +238,11 @@ REFUSED = {
         "would write nothing",
         "callbacks=[...,pred",
     ),
-    "an unknown view": (["tta=vflip"], "tta=vflip is not allowed", "it must be none or hflip"),
+    "an unknown view": (
+        ["tta=vflip"],
+        "tta=vflip is not allowed",
+        "it must be none, hflip, flips or turns",
+    ),
     "no checkpoints": (
         ["average_checkpoints=0"],
         "average_checkpoints=0 is not allowed",

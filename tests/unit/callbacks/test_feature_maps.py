@@ -93,7 +93,7 @@ def test_layers_are_found_in_a_classifier_and_of_mirrored_views_the_first_is_hea
         assert list(heard) == [f"stage {k}" for k in range(1, 6)] and torch.allclose(
             heard["stage 5"][0], last[0], atol=1e-5
         )
-        several = SimpleNamespace(net=Ensemble([net], flip=True))
+        several = SimpleNamespace(net=Ensemble([net], tta="hflip"))
         with record_activations(first_network(several.net), find_stage_layers(net)) as mirrored:
             several.net(image)
     assert first_network(several.net) is net and torch.equal(

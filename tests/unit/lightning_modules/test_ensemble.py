@@ -39,7 +39,7 @@ def test_the_mean_of_probabilities_of_masks_and_their_mirrored_views():
     assert Ensemble(nets)(image).detach().numpy() == pytest.approx(
         logit(np.mean(views, 0)), rel=1e-5, abs=1e-6
     )
-    assert Ensemble(nets, flip=True)(image).detach().numpy() == pytest.approx(
+    assert Ensemble(nets, tta="hflip")(image).detach().numpy() == pytest.approx(
         logit(np.mean(views + mirrored, 0)), rel=1e-5, abs=1e-6
     )
 
@@ -47,7 +47,7 @@ def test_the_mean_of_probabilities_of_masks_and_their_mirrored_views():
 @pytest.mark.parametrize("members", [1, 2])
 def test_what_it_says_of_the_mirrored_image_is_the_mirror_image(members):
     image, nets = torch.randn(2, 1, 6, 7), [lopsided(seed=seed) for seed in range(members)]
-    both, plain = Ensemble(nets, flip=True), Ensemble(nets)
+    both, plain = Ensemble(nets, tta="hflip"), Ensemble(nets)
     assert torch.allclose(both(image.flip(3)), both(image).flip(3), atol=1e-6)
     assert not torch.allclose(plain(image.flip(3)), plain(image).flip(3), atol=1e-2)
 
@@ -56,7 +56,7 @@ def test_labels_are_averaged_and_not_mirrored():
     torch.manual_seed(0)
     image, net = torch.randn(4, 1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
     mean = (probability(net(image)) + probability(net(image.flip(3)))) / 2
-    found = Ensemble([net], flip=True)(image)
+    found = Ensemble([net], tta="hflip")(image)
     assert found.shape == (4, 3) and found.detach().numpy() == pytest.approx(
         logit(mean), rel=1e-5, abs=1e-6
     )
@@ -82,7 +82,7 @@ def test_far_logits_stay_finite_and_exact():
 
 def test_bf16_members_are_averaged_in_fp32():
     image, net = torch.randn(2, 1, 4, 4).bfloat16(), lopsided().bfloat16()
-    found = Ensemble([net, net], flip=True)(image)
+    found = Ensemble([net, net], tta="hflip")(image)
     views = [probability(net(image).float()), probability(net(image.flip(3)).float())[..., ::-1]]
     assert found.dtype == torch.float32 and found.detach().numpy() == pytest.approx(
         logit(np.mean(views, 0)), rel=1e-5, abs=1e-6
@@ -93,3 +93,22 @@ def test_bf16_members_are_averaged_in_fp32():
 def test_no_members_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         Ensemble([])
+
+
+@pytest.mark.parametrize(("tta", "views"), [("flips", 4), ("turns", 8)])
+def test_the_mean_over_views_is_that_of_arrays_turned_by_numpy(tta, views):
+    net = nn.Conv2d(1, 2, 3, padding=1, bias=True)
+    image = torch.rand(2, 1, 8, 8)
+    found = []
+    for turns in (0, 2) if tta == "flips" else range(4):
+        for mirrored in (False, True):
+            seen = np.rot90(image.numpy()[..., ::-1] if mirrored else image.numpy(), turns, (2, 3))
+            answer = probability(net(torch.from_numpy(seen.copy())))
+            back = np.rot90(answer, -turns, (2, 3))
+            found.append(back[..., ::-1] if mirrored else back)
+    assert len(found) == views
+    together = probability(Ensemble([net], tta=tta)(image))
+    assert together == pytest.approx(np.mean(found, 0), abs=1e-6)
+    # all views of an image are those of the turned image, so that the answer turns with it
+    turned = probability(Ensemble([net], tta=tta)(image.rot90(2, (2, 3))))
+    assert turned == pytest.approx(np.rot90(together, 2, (2, 3)), abs=1e-6)

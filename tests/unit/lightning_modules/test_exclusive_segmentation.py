@@ -154,7 +154,7 @@ def test_an_ensemble_averages_the_softmax_with_the_background_and_mirrors_back()
     mirrored = [probability(net(image.flip(3)))[..., ::-1] for net in nets]
     for flip, each in ((False, views), (True, views + mirrored)):
         mean = np.mean(each, 0)
-        found = Ensemble(nets, flip=flip, exclusive_masks=True)(image)
+        found = Ensemble(nets, tta="hflip" if flip else "none", exclusive_masks=True)(image)
         assert probability(found) == pytest.approx(mean, abs=1e-6)
         expected = mean.argmax(1)[:, None] == np.array([1, 2, 3])[:, None, None]
         assert np.array_equal(ExclusiveSegmentationRule(3)(found).numpy(), expected)

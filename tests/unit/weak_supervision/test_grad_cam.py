@@ -92,7 +92,7 @@ def test_bf16_and_channels_last_are_close(net, images):
 
 def test_of_several_networks_and_mirrored_views_the_first_is_mapped(net, images):
     together = Ensemble(
-        [net, timm.create_model("resnet10t", in_chans=1, num_classes=3).eval()], flip=True
+        [net, timm.create_model("resnet10t", in_chans=1, num_classes=3).eval()], tta="hflip"
     )
     with torch.no_grad():
         _, heat = compute_cam(ClassActivationMaps(), together, images)
