@@ -14,7 +14,8 @@ import hashlib
 import io
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,14 +38,18 @@ FILM_IDENTITY = (
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber"),
 )
 OPTIONAL_IDENTITY = ("IssuerOfPatientID",)  # every other one is written, empty if the film lacks it
-FILM_PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-FILM_GEOMETRY = (
-    *("Modality", "Rows", "Columns", "NumberOfFrames", "PatientOrientation"),
-    *("FrameOfReferenceUID", *FILM_PLANE, "SliceThickness"),
+FILM_PLANE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient")
+FILM_COMPRESSION = (
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
+FILM_GEOMETRY = (
+    *("Rows", "Columns", "NumberOfFrames", "PatientOrientation", "PixelSpacing", "SliceThickness"),
+    *(*FILM_PLANE, *FILM_COMPRESSION),
+)
 SEXES = ("M", "F", "O")
-UID_TEXT = re.compile(r"[0-9.]{1,64}")
+UID_TEXT = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
+DIRECTION_TEXT = re.compile(r"[LRAPHF]{1,3}")  # of a row or column: left, right, anterior, ...
+AXIS_TOLERANCE = 1e-3  # by which rows and columns may miss a right angle, or unit length
 MAX_LONG_STRING = 64  # characters of an element of the type LO
 MAX_SEGMENTS = 65_535  # SegmentNumber has 16 bits
 NOMINAL_THICKNESS = 1.0  # mm; highdicom reads no spacing without one, and a projection has none
@@ -108,8 +113,8 @@ def write_segmentation(
 ) -> Path:
     """Write the masks of one film as a DICOM Segmentation of the type BINARY.
 
-    Every class is one segment with one frame, also a class without a pixel: "nothing found" is then
-    stated by the file and shown by viewers, and is not mistaken for a class that was not searched.
+    Every class is one segment with one frame, also a class without a pixel: the file then states
+    that nothing was found, which differs from a class that was not searched.
     The pixel matrix is that of the film, which is not turned; PatientOrientation is copied.
 
     Args:
@@ -125,8 +130,8 @@ def write_segmentation(
 
     Raises:
         UserError: highdicom is missing, or a class has no valid name.
-        ManifestError: The film cannot be referred to, see `read_film_header`, or has another size
-            than the masks.
+        ManifestError: The film cannot be referred to, see `read_film_header`; has another size
+            than the masks; or is a slice (CT, MR) without a complete position in space.
     """
     highdicom = _import_highdicom("A DICOM Segmentation")
     _check_class_names(classes)
@@ -134,22 +139,24 @@ def write_segmentation(
     _check_masks(film, header, masks, classes)
     kinds = [_codes_of(name, codes) for name in classes]
     content = [np.packbits(masks).tobytes(), repr((list(classes), kinds)).encode()]
-    made = highdicom.seg.Segmentation(
-        source_images=[header],
-        pixel_array=masks.astype(np.uint8).transpose(1, 2, 0)[None],
-        segmentation_type="BINARY",
-        segment_descriptions=[
-            _describe_segment(highdicom, number, name, kind, header, algorithm)
-            for number, (name, kind) in enumerate(zip(classes, kinds, strict=True), start=1)
-        ],
-        pixel_measures=_pixel_measures(highdicom, film, header),
-        omit_empty_frames=False,
-        content_label="SEGMENTATION",
-        content_description="Output of research software",
-        **_common_elements("SEG", header, algorithm, content),
-    )
+    segments = [
+        _describe_segment(highdicom, number, name, kind, header, algorithm)
+        for number, (name, kind) in enumerate(zip(classes, kinds, strict=True), start=1)
+    ]
+    with _name_film(film):
+        made = highdicom.seg.Segmentation(
+            source_images=[header],
+            pixel_array=masks.astype(np.uint8).transpose(1, 2, 0)[None],
+            segmentation_type="BINARY",
+            segment_descriptions=segments,
+            pixel_measures=_pixel_measures(highdicom, header),
+            omit_empty_frames=False,
+            content_label="SEGMENTATION",
+            content_description="Output of research software",
+            **_common_elements("SEG", header, algorithm, content),
+        )
     if "FrameOfReferenceUID" not in header:  # highdicom leaves it out, and the standard asks for it
-        made.PatientOrientation = header.get("PatientOrientation")
+        made.PatientOrientation = header.PatientOrientation
     _fix_dimension_uid(made, _derive_uid("dimensions", str(made.SOPInstanceUID)))
     return _write_object(made, path)
 
@@ -208,7 +215,8 @@ def read_film_header(film: Path) -> Dataset:
     """Read the elements of a film that DICOM objects made from it need, and no others.
 
     Elements of patient and study that a film lacks are empty, and so are those that are not legal,
-    such as a 40th of January; but a PatientID that is not legal is refused.
+    such as a 40th of January; but a PatientID that is not legal is refused. A position in space
+    that is incomplete is left out.
 
     Raises:
         ManifestError: The file is no DICOM; has several frames, or no image; lacks one of the
@@ -220,15 +228,70 @@ def read_film_header(film: Path) -> Dataset:
         setattr(header, keyword, _reference_uid(film, read, keyword))
     for keyword in FILM_IDENTITY:
         _copy_identity(film, read, header, keyword)
-    for keyword in FILM_GEOMETRY:
-        if keyword in read:
-            header[keyword] = read[keyword]
-    _check_film_image(film, header)
-    in_space = all(header.get(keyword) for keyword in ("FrameOfReferenceUID", *FILM_PLANE))
-    if "FrameOfReferenceUID" in header and not in_space:
-        del header.FrameOfReferenceUID
-    header.SliceThickness = header.get("SliceThickness") or NOMINAL_THICKNESS
+    _check_film_image(film, read)
+    header.Rows, header.Columns = int(read.Rows), int(read.Columns)
+    _copy_directions(read, header)
+    _copy_spacing(film, read, header)
+    _copy_plane(read, header)
+    _copy_compression(read, header)
     return header
+
+
+def _copy_directions(read: Dataset, header: Dataset) -> None:
+    """Copy PatientOrientation; it is empty if the film does not say how it lies."""
+    found = list(_values(read, "PatientOrientation"))
+    legal = len(found) == 2 and all(DIRECTION_TEXT.fullmatch(str(value)) for value in found)
+    header.PatientOrientation = found if legal else None
+
+
+def _copy_spacing(film: Path, read: Dataset, header: Dataset) -> None:
+    """Copy PixelSpacing if the film has it.
+
+    ImagerPixelSpacing is not taken in its place, because a viewer would measure lesions with it,
+    and it is the spacing on the detector, where the body is magnified.
+    """
+    spacing = read_dicom_spacing(film)
+    if spacing is not None:
+        header.PixelSpacing = list(spacing)
+        thickness = _numbers(read, "SliceThickness", 1)
+        usable = thickness is not None and thickness[0] > 0
+        header.SliceThickness = thickness[0] if thickness and usable else NOMINAL_THICKNESS
+
+
+def _copy_plane(read: Dataset, header: Dataset) -> None:
+    """Copy the plane of an image in space, such as that of a CT, if the film has all of it."""
+    position = _numbers(read, "ImagePositionPatient", 3)
+    axes = np.reshape(_numbers(read, "ImageOrientationPatient", 6) or np.zeros(6), (2, 3))
+    orthonormal = np.allclose(axes @ axes.T, np.eye(2), atol=AXIS_TOLERANCE)
+    frame = str(read.get("FrameOfReferenceUID") or "")
+    if position and orthonormal and UID_TEXT.fullmatch(frame) and "PixelSpacing" in header:
+        for keyword in FILM_PLANE:
+            header[keyword] = read[keyword]
+
+
+def _copy_compression(read: Dataset, header: Dataset) -> None:
+    """Copy that a film was compressed with a loss, which every image made from it must say."""
+    if read.get("LossyImageCompression") == "01":
+        for keyword in FILM_COMPRESSION:
+            if read.get(keyword):
+                header[keyword] = read[keyword]
+
+
+def _values(read: Dataset, keyword: str) -> Sequence[Any]:
+    """Return the values of an element, none of which may be there."""
+    found = read.get(keyword)
+    if isinstance(found, MultiValue):
+        return list(found)
+    return [] if found in (None, "") else [found]
+
+
+def _numbers(read: Dataset, keyword: str, count: int) -> list[float] | None:
+    """Return the numbers of an element; None if it has another count, or one is not finite."""
+    try:
+        found = [float(value) for value in _values(read, keyword)]
+    except (TypeError, ValueError):
+        return None
+    return found if len(found) == count and bool(np.isfinite(found).all()) else None
 
 
 def _reference_uid(film: Path, read: Dataset, keyword: str) -> str:
@@ -244,9 +307,7 @@ def _reference_uid(film: Path, read: Dataset, keyword: str) -> str:
 
 def _copy_identity(film: Path, read: Dataset, header: Dataset, keyword: str) -> None:
     """Copy one element of patient or study; it is empty if it is missing or not legal."""
-    found = read.get(keyword)
-    parts = found if isinstance(found, MultiValue) else [found]
-    value = "\\".join("" if part is None else str(part) for part in parts).strip()
+    value = "\\".join(map(str, _values(read, keyword))).strip()
     if not value and keyword in OPTIONAL_IDENTITY:
         return
     if not _is_legal(keyword, value):
@@ -271,12 +332,12 @@ def _is_legal(keyword: str, value: str) -> bool:
     return "\\" not in value and (keyword != "PatientSex" or value in ("", *SEXES))
 
 
-def _check_film_image(film: Path, header: Dataset) -> None:
-    if not header.get("Rows") or not header.get("Columns"):
+def _check_film_image(film: Path, read: Dataset) -> None:
+    if not read.get("Rows") or not read.get("Columns"):
         raise ManifestError(
             f"{film} has no Rows and Columns, it holds no image; choose the film itself"
         )
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = int(read.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ManifestError(
             f"{film} holds {frames} frames, and DICOM objects are made of films of one frame; write"
@@ -341,6 +402,19 @@ def _import_highdicom(what: str) -> ModuleType:
             f"{what} needs the package {package}; install it with: uv sync --extra deploy"
         ) from error
     return highdicom
+
+
+@contextmanager
+def _name_film(film: Path) -> Iterator[None]:
+    """Convert highdicom's errors into one that names the film, such as a CT without a position."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        raise ManifestError(
+            f"{film} lacks what a Segmentation takes from it ({reason}); complete the film in its"
+            " archive, or write a report alone"
+        ) from error
 
 
 def _derive_uid(*parts: str | bytes) -> str:
@@ -416,16 +490,11 @@ def _describe_segment(
     )
 
 
-def _pixel_measures(highdicom: ModuleType, film: Path, header: Dataset) -> Any:
-    """Return PixelSpacing; None if the film has none.
-
-    ImagerPixelSpacing is not taken in its place, because a viewer would measure lesions with it,
-    and it is the spacing on the detector, where the body is magnified.
-    """
-    spacing = read_dicom_spacing(film)
-    if spacing is None:
+def _pixel_measures(highdicom: ModuleType, header: Dataset) -> Any:
+    """Return the spacing of the pixels; None if the film has none."""
+    if "PixelSpacing" not in header:
         return None
-    return highdicom.PixelMeasuresSequence(spacing, header.SliceThickness)
+    return highdicom.PixelMeasuresSequence(header.PixelSpacing, header.SliceThickness)
 
 
 def _fix_dimension_uid(made: Dataset, uid: str) -> None:

@@ -1,11 +1,17 @@
-"""Reader of COCO annotation files that checks every entry and converts polygons to masks."""
+"""COCO annotation files: a reader that checks every entry and fills polygons, and a writer.
 
+Format: https://cocodataset.org/#format-data
+"""
+
+import json
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.formats.atomic_write import open_atomic
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -18,7 +24,13 @@ from datamodules.formats.layout import (
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
-from datamodules.formats.rle import Rle, validate_rle
+from datamodules.formats.predicted_image import (
+    PredictedImage,
+    check_prediction,
+    iterate_lesions,
+    lesion_box,
+)
+from datamodules.formats.rle import Rle, encode_rle, validate_rle
 
 NORMALIZED_HINT = (
     "set datamodule.normalized=true if all coordinates are fractions of width and height, or"
@@ -324,3 +336,63 @@ def original_name(file_name: str) -> str | None:
 def _split_of_name(file: str) -> str | None:
     """Return the split in the name of a file such as `instances_val2017.json`."""
     return split_of(f"{PurePosixPath(file).stem}/x")
+
+
+def write_coco(path: Path, images: Iterable[PredictedImage], classes: Sequence[str]) -> Path:
+    """Write predicted masks as a COCO file, one annotation per lesion, as compressed RLE.
+
+    Annotations are written as the images come; only names and sizes of the images are kept.
+
+    Args:
+        path: JSON file to write.
+        images: Predictions; an image without a lesion has no annotation.
+        classes: Names of the classes, whose ids are 1, 2, ...
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: See `check_prediction`.
+    """
+    categories = [{"id": n, "name": name} for n, name in enumerate(classes, start=1)]
+    listed: list[dict[str, Any]] = []
+    count = 0
+    with open_atomic(path) as file:
+        file.write(b'{"annotations": [')
+        for image in images:
+            check_prediction(image, classes)
+            listed.append(_coco_image(image, len(listed) + 1))
+            for annotation in _coco_annotations(image, len(listed), classes):
+                count += 1
+                text = json.dumps({"id": count} | annotation)
+                file.write((",\n" if count > 1 else "\n").encode() + text.encode())
+        sections = json.dumps({"images": listed, "categories": categories}, ensure_ascii=False)
+        file.write(b"\n], " + sections[1:].encode() + b"\n")
+    return path
+
+
+def _coco_image(image: PredictedImage, number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "file_name": image.file,
+        "height": image.height,
+        "width": image.width,
+    }
+
+
+def _coco_annotations(
+    image: PredictedImage, number: int, classes: Sequence[str]
+) -> Iterable[dict[str, Any]]:
+    """Yield the annotations of one image, without their ids."""
+    for name, mask in iterate_lesions(image, classes):
+        annotation: dict[str, Any] = {
+            "image_id": number,
+            "category_id": 1 + classes.index(name),
+            "segmentation": encode_rle(mask[..., None])[0],
+            "area": int(mask.sum()),
+            "bbox": lesion_box(mask),
+            "iscrowd": 0,
+        }
+        if name in image.probabilities:
+            annotation["score"] = round(float(image.probabilities[name]), 6)
+        yield annotation

@@ -1,13 +1,17 @@
-"""Layout of CVAT for images: annotations.xml beside the images.
+"""CVAT for images: a layout of annotations.xml beside the images, and a writer.
 
 Format: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
 from datamodules.errors import ManifestError
+from datamodules.formats.atomic_write import open_atomic
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -22,6 +26,12 @@ from datamodules.formats.layout import (
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.predicted_image import (
+    PredictedImage,
+    check_prediction,
+    iterate_lesions,
+    lesion_box,
+)
 from datamodules.formats.rle import Rle, encode_rle
 
 NO_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -156,3 +166,56 @@ def _number(text: str | None, what: str, where: str) -> float:
         return float(text or "")
     except ValueError as error:
         raise ManifestError(f"{where} has {what}={text}; write a number there") from error
+
+
+def write_cvat(path: Path, images: Iterable[PredictedImage], classes: Sequence[str]) -> Path:
+    """Write predictions as CVAT for images 1.1: one `<mask>` per lesion.
+
+    Positive classes of an image become tags. Images are written as they come; none is kept.
+
+    Args:
+        path: XML file to write.
+        images: Predictions.
+        classes: Names of the classes, which are the labels of the task in CVAT.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: See `check_prediction`.
+    """
+    labels = "".join(f"<label><name>{escape(name)}</name></label>" for name in classes)
+    with open_atomic(path) as file:
+        file.write(b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
+        head = f"<version>1.1</version>\n<meta><task><labels>{labels}</labels></task></meta>\n"
+        file.write(head.encode())
+        for number, image in enumerate(images):
+            check_prediction(image, classes)
+            lines = [*_image_lines(image, number, classes), ""]
+            file.write("\n".join(lines).encode())
+        file.write(b"</annotations>\n")
+    return path
+
+
+def _image_lines(image: PredictedImage, number: int, classes: Sequence[str]) -> Iterator[str]:
+    yield (
+        f'<image id="{number}" name={quoteattr(image.file)} width="{image.width}"'
+        f' height="{image.height}">'
+    )
+    for name in image.positive:
+        yield f'<tag label={quoteattr(name)} source="auto"></tag>'
+    for name, mask in iterate_lesions(image, classes):
+        left, top, width, height = lesion_box(mask)
+        runs = _encode_runs(mask[top : top + height, left : left + width])
+        yield (
+            f'<mask label={quoteattr(name)} source="auto" occluded="0" rle="{runs}" left="{left}"'
+            f' top="{top}" width="{width}" height="{height}" z_order="0"></mask>'
+        )
+    yield "</image>"
+
+
+def _encode_runs(mask: np.ndarray) -> str:
+    """Return the run lengths of 0/1 `H x W` by rows, the first one outside the mask."""
+    values = np.concatenate([[0], mask.ravel()])  # so that the first run is outside
+    edges = np.flatnonzero(np.diff(values))
+    return ", ".join(map(str, np.diff(edges, prepend=0, append=mask.size).tolist()))

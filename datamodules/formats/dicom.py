@@ -352,7 +352,8 @@ def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
     """
     with _translate_errors(path):
         dataset = _read_dataset(path, None, stop_before_pixels=True, specific_tags=["PixelSpacing"])
-        values = [float(value) for value in dataset.get("PixelSpacing") or ()]
+        found = dataset.get("PixelSpacing") or ()
+        values = [float(value) for value in found] if isinstance(found, Sequence) else []
         if len(values) != 2 or not all(0 < value <= MAX_LEVEL for value in values):
             return None
         return values[0], values[1]

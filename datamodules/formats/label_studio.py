@@ -1,16 +1,21 @@
-"""Layout of Label Studio: a JSON export of tasks, and the images.
+"""Label Studio: a layout of a JSON export of tasks beside the images, and a writer of predictions.
 
-Format: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
+Formats: https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks and
+https://labelstud.io/guide/predictions
 """
 
+import json
 import re
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, quote, unquote, urlparse
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from datamodules.errors import ManifestError
+from datamodules.formats.atomic_write import open_atomic
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -25,6 +30,12 @@ from datamodules.formats.layout import (
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.predicted_image import (
+    MODEL,
+    PredictedImage,
+    check_prediction,
+    iterate_lesions,
+)
 from datamodules.formats.rle import Rle, encode_rle
 
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's own prefix of uploaded files
@@ -34,6 +45,10 @@ LABEL_KEYS = {
     "rectanglelabels": "rectanglelabels",
     "ellipselabels": "ellipselabels",
 }
+LOCAL_FILES = "/data/local-files/?d="  # URL of files that Label Studio serves from its own disk
+LENGTH_BITS = (3, 4, 8, 16)  # of a run of the brush format; the shortest that holds it is taken
+WORD_BITS, COUNT_BITS = 8, 32  # of a value, and of the number of all values
+CHANNELS = 4  # RGBA
 
 
 class LabelStudioLayout(Layout):
@@ -116,12 +131,14 @@ def _find_image(tree: FolderTree, file: str, task: dict[str, Any], where: str) -
     written = [str(value) for value in task["data"].values() if isinstance(value, str)]
     for text in written:
         query = parse_qs(urlparse(text).query).get("d")
-        name = unquote(query[0] if query else urlparse(text).path or text)
-        bare = name.rpartition("/")[2]
-        for candidate in (name, bare, UPLOAD_PREFIX.sub("", bare)):
-            found = tree.locate(candidate, folder_of(file), tree.is_image)
-            if found is not None:
-                return found
+        # a query is decoded already, and some programs quote the path in it twice
+        names = [query[0], unquote(query[0])] if query else [unquote(urlparse(text).path or text)]
+        for name in dict.fromkeys(names):
+            bare = name.rpartition("/")[2]
+            for candidate in (name, bare, UPLOAD_PREFIX.sub("", bare)):
+                found = tree.locate(candidate, folder_of(file), tree.is_image)
+                if found is not None:
+                    return found
     raise ManifestError(
         f"{where} names the image {list_files(written)}, which does not exist below {tree.root};"
         " put the images there under their names"
@@ -221,3 +238,104 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> np.ndarray:
             out[filled : filled + run] = [take(word_size) for _ in range(run)]
         filled += run
     return (out.reshape(height, width, 4)[..., 3] > 0).astype(np.uint8)
+
+
+def write_label_studio(
+    path: Path,
+    images: Iterable[PredictedImage],
+    classes: Sequence[str],
+    *,
+    section: Literal["predictions", "annotations"] = "predictions",
+    url: str = LOCAL_FILES,
+    model: str = MODEL,
+) -> Path:
+    """Write predictions as tasks that Label Studio imports: brush strokes, one per lesion.
+
+    Positive classes of an image become choices. `labeling_config` gives the interface of the
+    project. Images are written as they come; none is kept.
+
+    Args:
+        path: JSON file to write.
+        images: Predictions.
+        classes: Names of the classes.
+        section: `predictions` for a person to accept or correct, which the layout does not take
+            for annotations; `annotations` if they need no review.
+        url: Prefix of the images' paths; the default is that of Label Studio's local storage.
+        model: Name of the model that Label Studio shows.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: See `check_prediction`.
+    """
+    with open_atomic(path) as file:
+        for number, image in enumerate(images):
+            check_prediction(image, classes)
+            made: dict[str, Any] = {"result": list(_results(image, classes))}
+            if section == "predictions":
+                made["model_version"] = model
+                if image.probabilities:
+                    made["score"] = round(float(max(image.probabilities.values())), 6)
+            task = {"data": {"image": url + quote(image.file)}, section: [made]}
+            text = json.dumps({"id": number + 1} | task, ensure_ascii=False)
+            file.write((",\n" if number else "[\n").encode() + text.encode())
+        file.write(b"\n]\n" if file.tell() else b"[]\n")
+    return path
+
+
+def labeling_config(classes: Sequence[str]) -> str:
+    """Return the labeling interface (XML) of a project that `write_label_studio` fits."""
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
+    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
+    return (
+        '<View><Image name="image" value="$image" zoom="true"/>'
+        f'<BrushLabels name="mask" toName="image">{labels}</BrushLabels>'
+        f'<Choices name="finding" toName="image" choice="multiple">{choices}</Choices></View>'
+    )
+
+
+def _results(image: PredictedImage, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    shared = {
+        "to_name": "image",
+        "original_width": image.width,
+        "original_height": image.height,
+        "image_rotation": 0,
+    }
+    for number, (name, mask) in enumerate(iterate_lesions(image, classes)):
+        value = {"format": "rle", "rle": encode_brush(mask), "brushlabels": [name]}
+        own = {"id": f"lesion{number}", "type": "brushlabels", "from_name": "mask"}
+        yield {**own, **shared, "value": value}
+    if image.positive:
+        own = {"id": "finding", "type": "choices", "from_name": "finding"}
+        yield {**own, "to_name": "image", "value": {"choices": list(image.positive)}}
+
+
+def encode_brush(mask: np.ndarray) -> list[int]:
+    """Encode a mask in Label Studio's brush format, see `decode_brush`.
+
+    Args:
+        mask: 0/1 `height x width`.
+
+    Returns:
+        Bytes of the packed data.
+    """
+    values = mask.ravel() != 0
+    edges = np.flatnonzero(np.diff(values)) + 1
+    runs = np.diff(edges, prepend=0, append=values.size) * CHANNELS
+    bits = [f"{values.size * CHANNELS:0{COUNT_BITS}b}", f"{WORD_BITS - 1:05b}"]
+    bits += [f"{size - 1:04b}" for size in LENGTH_BITS]
+    word = int(values[0]) * 255
+    for run in runs.tolist():
+        bits += _run_bits(run, word)
+        word ^= 255
+    return np.packbits(np.frombuffer("".join(bits).encode(), np.uint8) & 1).tolist()
+
+
+def _run_bits(length: int, word: int) -> Iterator[str]:
+    """Yield the bits of equal values; a run of more than 65,536 is several."""
+    while length:
+        part = min(length, 2 ** LENGTH_BITS[-1])
+        kind = next(n for n, bits in enumerate(LENGTH_BITS) if part <= 2**bits)
+        yield f"1{kind:02b}{part - 1:0{LENGTH_BITS[kind]}b}{word:0{WORD_BITS}b}"
+        length -= part

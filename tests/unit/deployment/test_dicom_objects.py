@@ -242,9 +242,7 @@ def test_another_prediction_is_another_instance(change, film, tmp_path):
     assert not {*first} & {dcmread(path).SOPInstanceUID for path in other}
 
 
-CT = {
-    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
-    "Modality": "CT",
+PLANE = {
     "FrameOfReferenceUID": "1.2.826.0.9",
     "ImagePositionPatient": [-10, 5, 2.5],
     "ImageOrientationPatient": [1, 0, 0, 0, 0.6, 0.8],
@@ -252,6 +250,7 @@ CT = {
     "SliceThickness": 3,
     "PatientOrientation": None,
 }
+CT = PLANE | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT"}
 KINDS = {
     "plain": {},
     "empty orientation": {"PatientOrientation": ""},
@@ -263,6 +262,18 @@ KINDS = {
     },
     "lossy": {"LossyImageCompression": "01", "LossyImageCompressionMethod": "ISO_10918_1"},
     "space without a position": {"FrameOfReferenceUID": "1.2.3"},
+    "no lossy": {"LossyImageCompression": "YES"},
+    "spacing of zero": PLANE | {"PixelSpacing": [0, 0]},
+    "one spacing": {"PixelSpacing": 0.5},
+    "position of two numbers": PLANE | {"ImagePositionPatient": [1, 2]},
+    "axes that are parallel": PLANE | {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]},
+    "space without a name": PLANE | {"FrameOfReferenceUID": "abc"},
+    "orientation in words": {"PatientOrientation": ["left", "foot"]},
+    "orientation of one axis": {"PatientOrientation": "L"},
+    "Japanese name": {
+        "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
+        "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    },
     "CT": CT,
     "CT without a thickness": CT | {"SliceThickness": None},
     "no patient": {"PatientID": None, "PatientName": None, "PatientBirthDate": None},
@@ -308,6 +319,20 @@ def test_spacing_and_orientation_are_those_of_the_film(tmp_path):
     assert list(made.PatientOrientation) == ["P", "F"]
 
 
+def test_slice_lies_where_its_image_does(tmp_path):
+    masks = draw_masks((20, 31), 2, 3)
+    film = write_film(tmp_path / "film.dcm", masks, **CT)
+    made = dcmread(write_both(film, tmp_path)[0])
+    assert made.FrameOfReferenceUID == CT["FrameOfReferenceUID"]
+    shared = made.SharedFunctionalGroupsSequence[0]
+    plane = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+    assert list(plane) == CT["ImageOrientationPatient"]
+    for groups in made.PerFrameFunctionalGroupsSequence:
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        assert list(position) == CT["ImagePositionPatient"]
+    assert np.array_equal(by_this_project(tmp_path, ["effusion", "mass"]), masks)
+
+
 def test_spacing_of_the_detector_is_not_written(tmp_path):
     film = write_film(tmp_path / "film.dcm", draw_masks((20, 31), 2, 3), ImagerPixelSpacing=[1, 1])
     made = dcmread(write_both(film, tmp_path)[0])
@@ -347,6 +372,17 @@ def test_film_that_cannot_be_referred_to_is_refused(kind, tmp_path):
     with pytest.raises(UserError, match=sentence):
         write_report(film, FINDINGS, RULE, tmp_path / "sr.dcm", algorithm=NET)
     assert list(tmp_path.iterdir()) == [film]
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize("missing", ["FrameOfReferenceUID", "ImagePositionPatient", "PixelSpacing"])
+def test_ct_without_a_position_gets_a_report_alone(missing, tmp_path):
+    masks = draw_masks((20, 31), 2, 3)
+    film = write_film(tmp_path / "film.dcm", masks, **CT | {missing: None})
+    sentence = r"film\.dcm lacks what a Segmentation takes from it \(Source images have no Frame"
+    with pytest.raises(UserError, match=sentence):
+        write_segmentation(film, masks, NAMES[:2], tmp_path / "seg.dcm", algorithm=NET)
+    assert write_report(film, FINDINGS, RULE, tmp_path / "sr.dcm", algorithm=NET).exists()
 
 
 def test_film_that_is_no_dicom_is_refused(tmp_path):
