@@ -14,11 +14,12 @@ from torch import Tensor
 from callbacks.report_writer import ReportContributor
 from datamodules.arguments import FilePath, NonNegativeInt, PositiveInt, validated
 from datamodules.errors import UserError
+from datamodules.formats.file_names import safe_file_names
 from datamodules.image_size import ImageSize
 from datamodules.loading.dataset import Sample
 from datamodules.loading.letterbox import ContentBox
 from datamodules.manifest.manifest import Manifest
-from datamodules.preparation.export import safe_file_names, write_png
+from datamodules.preparation.export import write_png
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.ensemble import first_network
 from lightning_modules.networks.introspection import (

@@ -20,6 +20,7 @@ from deployment.inference import Decision, Network, Preprocessing
 MODEL_FILE, SETTINGS_FILE = "model.onnx", "bundle.json"
 BUNDLE_VERSION = 1
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
+MAX_BATCH = 64  # images; the exporter asks for a bound
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
-from deployment.bundle_reader import INPUT_NAME, OUTPUT_NAME
+from deployment.bundle_reader import INPUT_NAME, MAX_BATCH, OUTPUT_NAME
 from deployment.trained_network import TrainedNetwork, plain_network
 
-MAX_BATCH = 64  # images; the exporter asks for a bound
 EXAMPLE_BATCH = 2  # a batch of one would become a constant of the graph
 
 

@@ -82,7 +82,13 @@ def load_trained_network(
 
 @contextmanager
 def _allow_code(modules: Sequence[str]) -> Iterator[None]:
-    """Let a configuration name modules that the caller lists; they must be on the search path."""
+    """Let a configuration name modules that the caller lists; they must be on the search path.
+
+    Without any, those that the command line allowed stay allowed.
+    """
+    if not modules:
+        yield
+        return
     for module in modules:
         top = module.partition(".")[0]
         if not module.replace(".", "_").isidentifier() or top in sys.stdlib_module_names:

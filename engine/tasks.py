@@ -387,6 +387,16 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
         return RunFolder(str(cfg.paths.run))
 
 
+def _write_bundle(cfg: DictConfig) -> None:
+    check_arguments(cfg.datamodule)
+    _check_data_root(cfg)
+    if is_latest(cfg.ckpt_path):
+        cfg.ckpt_path = str(require_run(cfg, "ckpt_path"))
+    from engine.bundle import bundle_run
+
+    bundle_run(cfg)
+
+
 STANDALONE_TASKS = {
     "compare": _compare_runs,
     "inspect": _run_data_task,
@@ -394,5 +404,6 @@ STANDALONE_TASKS = {
     "export": _run_data_task,
     "crop": _run_data_task,
     "doctor": _run_doctor,
+    "bundle": _write_bundle,
     "wandb_sweep": _write_wandb_sweep,
 }

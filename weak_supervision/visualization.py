@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from datamodules.base import ManifestDataModule
+from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.rle import decode_rle
-from datamodules.preparation.export import safe_file_names
 from evaluation.localization import GroundTruth, froc_score_name
 from reporting.cases import Case, apply_gamma, data_url, display_gamma, enlarge
 from reporting.overlays import fill_mask, outline_mask

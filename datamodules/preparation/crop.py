@@ -16,6 +16,7 @@ from rich.progress import track
 
 from datamodules.arguments import NonNegativeFloat, check_value
 from datamodules.errors import ManifestError
+from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.meta_json import write_meta_json
 from datamodules.formats.rle import decode_rle
 from datamodules.loading.cache_builder import check_mask_size, crop_square
@@ -26,7 +27,6 @@ from datamodules.preparation.export import (
     build_meta_manifest,
     check_has_masks,
     publish_folder,
-    safe_file_names,
     write_png,
 )
 

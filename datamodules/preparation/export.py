@@ -1,14 +1,11 @@
 """do=[export]: images, masks and tables for other tools."""
 
 import os
-import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -20,6 +17,7 @@ from rich.progress import track
 
 from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import ManifestError, UserError
+from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.gray_levels import Window
 from datamodules.formats.meta_json import write_meta_json
 from datamodules.formats.rle import decode_rle
@@ -31,8 +29,6 @@ from datamodules.sampling.strata import area_quartiles
 
 if TYPE_CHECKING:
     from datamodules.base import ManifestDataModule
-
-MAX_NAME_LENGTH = 120  # letters of a file name; file systems take 255 bytes
 
 
 @contextmanager
@@ -69,21 +65,6 @@ def publish_folder(folder: Path, root: Path) -> Iterator[Path]:
         unfinished.rename(final)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def safe_file_names(ids: list[str]) -> list[str]:
-    """Return one file name per row that contains only letters, digits and `._-`.
-
-    Names that would be equal, ignoring case, get a hash of their id.
-    """
-    plain = [
-        re.sub(r"[^A-Za-z0-9._-]+", "_", id)[:MAX_NAME_LENGTH].lstrip(".") or "_" for id in ids
-    ]
-    often = Counter(name.lower() for name in plain)
-    return [
-        name if often[name.lower()] == 1 else f"{name}-{sha256(id.encode()).hexdigest()[:12]}"
-        for name, id in zip(plain, ids, strict=True)
-    ]
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

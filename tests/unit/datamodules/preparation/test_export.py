@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from datamodules.errors import ManifestError, UserError
-from datamodules.preparation.export import export_dataset, safe_file_names
+from datamodules.formats.file_names import safe_file_names
+from datamodules.preparation.export import export_dataset
 from tests.conftest import folder_hash
 from tests.unit.datamodules.preparation.conftest import N, module
 
