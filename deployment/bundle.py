@@ -13,7 +13,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from datamodules.errors import UserError
-from deployment.bundle_main import describe_rule
 from deployment.bundle_reader import (
     BUNDLE_VERSION,
     MAX_BATCH,
@@ -25,6 +24,7 @@ from deployment.model_card import write_model_card
 from deployment.onnx_export import export_onnx
 from deployment.parity import Parity, TestImage, measure_parity
 from deployment.predictor import Predictor
+from deployment.result_files import describe_rule
 from deployment.standalone import assemble
 from deployment.trained_network import TrainedNetwork
 from reporting.report_data import package_versions

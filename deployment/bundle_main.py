@@ -7,13 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import cv2
-import numpy as np
+from typing import NamedTuple
 
 from datamodules.errors import ManifestError, UnreadableFilesError, UserError
-from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.image_files import (
     IMAGE_SUFFIXES,
     image_name,
@@ -24,12 +20,18 @@ from datamodules.formats.image_files import (
     walk_files,
 )
 from deployment.bundle_reader import MAX_BATCH, MODEL_FILE, OpenedBundle, open_bundle
-from deployment.inference import Decision, InferencePipeline, LoadedImage, Prediction
-from evaluation.logit_bins import bin_probability
-
-TABLE_FILE, LEFT_OUT_FILE = "predictions.csv", "left_out.csv"
-DICOM_OBJECTS = ("seg", "report")
-OVERLAY_COLORS = ((0, 0, 255), (0, 200, 0), (255, 128, 0), (0, 200, 255), (255, 0, 255))  # BGR
+from deployment.inference import InferencePipeline, LoadedImage, Prediction
+from deployment.result_files import (
+    DICOM_OBJECTS,
+    LEFT_OUT_FILE,
+    TABLE_FILE,
+    ModelIdentity,
+    ResultFiles,
+    ResultOptions,
+    table_header,
+    table_row,
+    write_left_out,
+)
 
 
 def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> int:
@@ -240,18 +242,27 @@ class ResultWriter:
         images: Sequence[tuple[Path, str]],
         options: argparse.Namespace,
     ) -> None:
-        self.folder, self.bundle, self.options = folder, bundle, options
-        self.decision = bundle.decision
+        self.folder, self.bundle = folder, bundle
+        settings = bundle.settings
+        identity = ModelIdentity(
+            settings["title"],
+            settings["versions"]["medical-lightning"],
+            settings["files"][MODEL_FILE],
+        )
+        chosen = ResultOptions(
+            probability_maps=options.probability_maps,
+            overlays=options.overlays,
+            dicom=tuple(options.dicom),
+        )
         ids = [id for _, id in images]
-        self._names = dict(zip(ids, safe_file_names(ids), strict=True))
-        self._class_folders = safe_file_names(self.decision.classes)
-        self._counts = {"images": 0, "positive": 0, "converted": 0, "no_film": 0}
+        self._files = ResultFiles(folder, bundle.decision, ids, chosen, identity)
+        self._counts = {"images": 0, "converted": 0}
 
     def __enter__(self) -> "ResultWriter":
         # closed by __exit__
         self._file = (self.folder / TABLE_FILE).open("w", newline="", encoding="utf-8")
         self._table = csv.writer(self._file)
-        self._table.writerow(table_header(self.decision))
+        self._table.writerow(table_header(self.bundle.decision))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -265,146 +276,24 @@ class ResultWriter:
             prediction: Its result.
             seconds: Time that the network took for it.
         """
-        if prediction.masks is not None:
-            self._write_masks(prediction)
-            if self.options.probability_maps:
-                maps = np.rint(prediction.probability_map * 65535).astype(np.uint16)
-                self._write_planes("probability_maps", prediction.id, maps)
-            if self.options.overlays:
-                shown = self.bundle.preprocessing.read(path)
-                self._write_overlay(shown.to_uint8(self.bundle.preprocessing.window), prediction)
-        if self.options.dicom:
-            self._write_dicom(path, prediction)
+        preprocessing = self.bundle.preprocessing
+        self._files.write(
+            prediction, path, lambda: preprocessing.read(path).to_uint8(preprocessing.window)
+        )
         self._table.writerow(table_row(prediction, seconds))
         self._file.flush()
         self._counts["images"] += 1
-        self._counts["positive"] += any(prediction.positive.values())
         self._counts["converted"] += prediction.converted_from_color
 
     def finish(self, left_out: Sequence[tuple[Path, str]]) -> None:
         """Write the list of files without a prediction, and print what was done."""
         if left_out:
-            with (self.folder / LEFT_OUT_FILE).open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(["file", "reason"])
-                table.writerows([str(path), reason] for path, reason in left_out)
-        if self.decision.target == "mask" and self.decision.exclusive and self._counts["images"]:
-            names = ["background", *self.decision.classes]
-            with (self.folder / "masks" / "values.csv").open("w", newline="") as file:
-                csv.writer(file).writerows([("value", "class"), *enumerate(names)])
+            write_left_out(self.folder, [(str(path), reason) for path, reason in left_out])
+        self._files.write_values()
         print(f"predictions of {self._counts['images']} images: {self.folder}")
         if self._counts["converted"]:
             print(f"{self._counts['converted']} color images were converted to gray")
-        if self._counts["no_film"]:
-            print(f"{self._counts['no_film']} images are no DICOMs and have no DICOM objects")
+        if self._files.without_film:
+            print(f"{self._files.without_film} images are no DICOMs and have no DICOM objects")
         if left_out:
             print(f"{len(left_out)} files have no prediction: {self.folder / LEFT_OUT_FILE}")
-
-    def _write_masks(self, prediction: Prediction) -> None:
-        if self.decision.exclusive:
-            self._write_png("masks", prediction.id, prediction.mask)
-        elif prediction.masks is not None:
-            self._write_planes("masks", prediction.id, prediction.masks.astype(np.uint8) * 255)
-
-    def _write_planes(self, kind: str, id: str, planes: np.ndarray) -> None:
-        """Write a PNG for each class; each of several classes has its own folder."""
-        for name, plane in zip(self._class_folders, planes, strict=True):
-            self._write_png(f"{kind}/{name}" if len(planes) > 1 else kind, id, plane)
-
-    def _write_png(self, subfolder: str, id: str, pixels: np.ndarray) -> None:
-        path = self.folder / subfolder / f"{self._names[id]}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())  # imwrite cannot take all paths
-
-    def _write_overlay(self, shown: np.ndarray, prediction: Prediction) -> None:
-        """Write the displayed image with the outlines of its masks, uint8 `H x W x C`."""
-        gray = np.ascontiguousarray(shown[..., 0])
-        color = shown[..., ::-1] if shown.shape[2] == 3 else cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
-        color = np.ascontiguousarray(color)
-        thickness = max(1, round(max(color.shape[:2]) / 400))
-        for number, mask in enumerate(() if prediction.masks is None else prediction.masks):
-            outlines, _ = cv2.findContours(
-                mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-            )
-            line = OVERLAY_COLORS[number % len(OVERLAY_COLORS)]
-            cv2.drawContours(color, outlines, -1, line, thickness)
-        self._write_png("overlays", prediction.id, color)
-
-    def _write_dicom(self, path: Path, prediction: Prediction) -> None:
-        from deployment.dicom_objects import (
-            ClassFinding,
-            DicomAlgorithm,
-            write_report,
-            write_segmentation,
-        )
-
-        if not is_dicom(path, None):
-            self._counts["no_film"] += 1
-            return
-        settings = self.bundle.settings
-        algorithm = DicomAlgorithm(
-            name=settings["title"],
-            version=settings["versions"]["medical-lightning"],
-            digest=settings["files"][MODEL_FILE],
-        )
-        place = self.folder / "dicom"
-        place.mkdir(exist_ok=True)
-        name = self._names[prediction.id]
-        if "seg" in self.options.dicom and prediction.masks is not None:
-            write_segmentation(
-                path,
-                prediction.masks,
-                self.decision.classes,
-                place / f"{name}.seg.dcm",
-                algorithm=algorithm,
-            )
-        if "report" in self.options.dicom:
-            findings = [
-                ClassFinding(each, prediction.probability[each], prediction.positive[each])
-                for each in self.decision.classes
-            ]
-            rule = describe_rule(self.decision)
-            write_report(path, findings, rule, place / f"{name}.report.dcm", algorithm=algorithm)
-
-
-def describe_rule(decision: Decision) -> str:
-    """Describe the decision rule in words."""
-    if decision.exclusive:
-        return "the most probable class"
-    several = len(decision.classes) > 1
-    texts = []
-    for name, (first, min_area, last) in zip(decision.classes, decision.rule, strict=True):
-        if decision.target == "label":
-            text = f"probability >= {first:.4g}"
-        else:
-            text = f"pixels of probability >= {float(bin_probability(last)):.4g}"
-            if min_area or first != last:
-                text += (
-                    f", if at least {min_area:.4g} of the image have a probability >="
-                    f" {float(bin_probability(first)):.4g}"
-                )
-        texts.append(f"{name}: {text}" if several else text)
-    return "; ".join(texts)
-
-
-def table_header(decision: Decision) -> list[str]:
-    """Return the columns of predictions.csv; those of several classes end in their names."""
-    kinds = ["positive", "probability"]
-    kinds += ["area_px", "area_mm2", "components"] if decision.target == "mask" else []
-    several = len(decision.classes) > 1
-    per_class = [
-        f"{kind} {name}" if several else kind for name in decision.classes for kind in kinds
-    ]
-    return ["id", "label", *per_class, "seconds"]
-
-
-def table_row(prediction: Prediction, seconds: float) -> list[Any]:
-    """Return the row of one image in predictions.csv."""
-    cells: list[Any] = [prediction.id, prediction.label]
-    areas, components = prediction.area_mm2, [box.name for box in prediction.boxes]
-    for name in prediction.decision.classes:
-        cells += [int(prediction.positive[name]), f"{prediction.probability[name]:.6f}"]
-        if prediction.masks is not None:
-            area = "" if areas is None else f"{areas[name]:.4f}"
-            cells += [prediction.area[name], area, components.count(name)]
-    return [*cells, f"{seconds:.4f}"]

@@ -27,6 +27,7 @@ MODULES = (
     "deployment.inference",
     "deployment.bundle_reader",
     "deployment.dicom_objects",
+    "deployment.result_files",
     "deployment.bundle_main",
 )
 OPTIONAL_MODULES = ("deployment.dicom_objects",)
