@@ -395,32 +395,46 @@ class InferencePipeline:
         if not images:
             return []
         logits = self.network(np.stack([image.canvas for image in images]))
-        return [self._decide(image, each) for image, each in zip(images, logits, strict=True)]
+        return [
+            decide(image, each, self.decision, self.min_component)
+            for image, each in zip(images, logits, strict=True)
+        ]
 
-    def _decide(self, image: LoadedImage, logits: np.ndarray) -> Prediction:
-        names, masks = self.decision.classes, None
-        if self.decision.target == "label":
-            probability, positive = self.decision.labels(logits)
-        else:
-            whole = image.box.logits_back(logits)
-            masks = self.decision.masks(whole)
-            if self.min_component > 1:
-                masks = remove_small_components(masks, self.min_component)
-            probability = self.decision.mask_image_probabilities(whole)
-            positive = [bool(mask.any()) for mask in masks]
-        return Prediction(
-            id=image.id,
-            height=image.box.height,
-            width=image.box.width,
-            decision=self.decision,
-            probability=dict(zip(names, probability, strict=True)),
-            positive=dict(zip(names, positive, strict=True)),
-            masks=masks,
-            spacing=image.spacing,
-            converted_from_color=image.converted_from_color,
-            canvas_logits=logits,
-            box=image.box,
-        )
+
+def decide(
+    image: LoadedImage, logits: np.ndarray, decision: Decision, min_component: int = 0
+) -> Prediction:
+    """Convert the logits of one image to masks or labels.
+
+    Args:
+        image: The image; its canvas is not used.
+        logits: Logits on the network's canvas, float32 `C x h x w`, or `C` for labels.
+        decision: Classes and rule.
+        min_component: Connected components of a mask with fewer pixels are removed; 0 keeps all.
+    """
+    names, masks = decision.classes, None
+    if decision.target == "label":
+        probability, positive = decision.labels(logits)
+    else:
+        whole = image.box.logits_back(logits)
+        masks = decision.masks(whole)
+        if min_component > 1:
+            masks = remove_small_components(masks, min_component)
+        probability = decision.mask_image_probabilities(whole)
+        positive = [bool(mask.any()) for mask in masks]
+    return Prediction(
+        id=image.id,
+        height=image.box.height,
+        width=image.box.width,
+        decision=decision,
+        probability=dict(zip(names, probability, strict=True)),
+        positive=dict(zip(names, positive, strict=True)),
+        masks=masks,
+        spacing=image.spacing,
+        converted_from_color=image.converted_from_color,
+        canvas_logits=logits,
+        box=image.box,
+    )
 
 
 def remove_small_components(masks: np.ndarray, min_pixels: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from evaluation.logit_bins import bin_probability
 TABLE_FILE, LEFT_OUT_FILE = "predictions.csv", "left_out.csv"
 DICOM_OBJECTS = ("seg", "report")
 OVERLAY_COLORS = ((0, 0, 255), (0, 200, 0), (255, 128, 0), (0, 200, 255), (255, 0, 255))  # BGR
-MAX_LEVEL = 65535  # of a probability map, where it is the probability 1
+FULL_PROBABILITY = 65535  # of a probability map, where it is the probability 1
 
 
 class ModelIdentity(NamedTuple):
@@ -91,7 +91,7 @@ class ResultFiles:
             if self.options.masks:
                 self._write_masks(prediction)
             if self.options.probability_maps:
-                maps = np.rint(prediction.probability_map * MAX_LEVEL).astype(np.uint16)
+                maps = np.rint(prediction.probability_map * FULL_PROBABILITY).astype(np.uint16)
                 self._write_planes("probability_maps", prediction.id, maps)
             if self.options.overlays:
                 self._write_png("overlays", prediction.id, draw_overlay(shown(), prediction.masks))
