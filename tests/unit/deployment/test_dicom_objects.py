@@ -118,6 +118,24 @@ def test_nothing_found_is_stated_by_one_empty_frame_per_class(film, tmp_path):
     assert not by_this_project(tmp_path, NAMES[:2]).any()
 
 
+def test_an_empty_class_beside_another_has_its_frame(film, tmp_path):
+    masks = predicted(film, 2) & np.array([True, False])[:, None, None]
+    path = write_segmentation(film, masks, NAMES[:2], tmp_path / "seg.dcm", algorithm=NET)
+    assert masks[0].any() and dcmread(path).NumberOfFrames == 2
+    assert np.array_equal(by_pydicom(path, 2), masks)
+
+
+def test_names_in_any_script_are_written(film, tmp_path):
+    masks = predicted(film, 1)
+    path = write_segmentation(film, masks, ["πνευμοθώρακας"], tmp_path / "s.dcm", algorithm=NET)
+    assert dcmread(path).SegmentSequence[0].SegmentLabel == "πνευμοθώρακας"
+    finding = ClassFinding("气胸", 0.5, True)
+    path = write_report(film, [finding], "Wahrscheinlichkeit ≥ ½", tmp_path / "r", algorithm=NET)
+    report = dcmread(path)
+    assert content_items(report, "Tracking Identifier")[0].TextValue == "气胸"
+    assert content_items(report, "Algorithm Parameters")[0].TextValue.endswith("≥ ½")
+
+
 def write_both(film, folder, algorithm=NET, masks=None, findings=FINDINGS, **more):
     masks = predicted(film, 2) if masks is None else masks
     names = [finding.name for finding in findings]
