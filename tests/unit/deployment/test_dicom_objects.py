@@ -12,6 +12,7 @@ from datamodules.formats.dicom_seg import DicomSegmentations
 from datamodules.formats.image_io import read_image
 from datamodules.formats.layout import FolderTree, LayoutOptions
 from datamodules.formats.rle import decode_rle
+from datamodules.loading.letterbox import Letterbox
 from deployment.dicom_objects import (
     ClassFinding,
     DicomAlgorithm,
@@ -46,6 +47,13 @@ def predicted(film, classes):
     """Return the masks that a perfect network would predict from the film as it is shown."""
     shown = read_image(film, 1)[..., 0]
     return np.stack([shown == gray for gray in GRAYS[:classes]])
+
+
+def through_letterbox(masks):
+    """Return masks that were on a canvas; at 4 canvas pixels a pixel the way back is exact."""
+    letterbox = Letterbox(*masks.shape[1:], 512)
+    on_canvas = letterbox.mask(masks.transpose(1, 2, 0).astype(np.uint8)).transpose(2, 0, 1)
+    return np.stack([letterbox.mask_back(mask) for mask in on_canvas]).astype(bool)
 
 
 def by_pydicom(path, classes):
@@ -90,7 +98,7 @@ def check_round_trip(folder, seed):
         PatientOrientation=ORIENTATIONS[seed % 4],
         **{"PixelSpacing": [0.2, 0.15]} if seed % 3 else {},
     )
-    masks = predicted(film, len(names))
+    masks = through_letterbox(predicted(film, len(names)))
     path = write_segmentation(film, masks, names, folder / "seg.dcm", algorithm=NET)
     assert np.array_equal(by_pydicom(path, len(names)), drawn)
     assert np.array_equal(by_highdicom(path, dcmread(film).SOPInstanceUID), drawn)
@@ -116,6 +124,24 @@ def test_nothing_found_is_stated_by_one_empty_frame_per_class(film, tmp_path):
     assert dataset.NumberOfFrames == 2
     assert not by_highdicom(path, dcmread(film).SOPInstanceUID).any()
     assert not by_this_project(tmp_path, NAMES[:2]).any()
+
+
+def test_an_empty_class_beside_another_has_its_frame(film, tmp_path):
+    masks = predicted(film, 2) & np.array([True, False])[:, None, None]
+    path = write_segmentation(film, masks, NAMES[:2], tmp_path / "seg.dcm", algorithm=NET)
+    assert masks[0].any() and dcmread(path).NumberOfFrames == 2
+    assert np.array_equal(by_pydicom(path, 2), masks)
+
+
+def test_names_in_any_script_are_written(film, tmp_path):
+    masks = predicted(film, 1)
+    path = write_segmentation(film, masks, ["πνευμοθώρακας"], tmp_path / "s.dcm", algorithm=NET)
+    assert dcmread(path).SegmentSequence[0].SegmentLabel == "πνευμοθώρακας"
+    finding = ClassFinding("气胸", 0.5, True)
+    path = write_report(film, [finding], "Wahrscheinlichkeit ≥ ½", tmp_path / "r", algorithm=NET)
+    report = dcmread(path)
+    assert content_items(report, "Tracking Identifier")[0].TextValue == "气胸"
+    assert content_items(report, "Algorithm Parameters")[0].TextValue.endswith("≥ ½")
 
 
 def write_both(film, folder, algorithm=NET, masks=None, findings=FINDINGS, **more):
