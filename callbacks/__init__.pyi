@@ -3,10 +3,11 @@ from .curriculum import Curriculum, CurriculumState
 from .curriculum_stage import StageConfig
 from .feature_maps import FeatureMaps
 from .graceful_shutdown import GracefulShutdown, RunInterrupted
+from .hard_example_score_writer import HardExampleScoreWriter
 from .lora_export import LoRAMergedExport
 from .nonfinite_loss import StopOnNonFiniteLoss
 from .optuna_pruning import OptunaPruning
-from .prediction_writer import HardExampleScoreWriter, PredictionWriter
+from .prediction_writer import PredictionWriter
 from .pseudo_label_writer import PseudoLabelWriter
 from .report_writer import ReportContributor, ReportWriter
 from .resource_monitor import ResourceMonitor

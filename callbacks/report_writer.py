@@ -59,7 +59,7 @@ class ReportWriter(Callback):
         self._run = RunFolder(self.run_dir)
         self.title = title
         self.cases = cases
-        self.checkpoint: Path | None = None  # whose weights are evaluated; set by the runner
+        self.checkpoints: list[Path] = []  # whose weights are evaluated; set by the runner
         self._written: tuple[dict[str, Any], Path] | None = None
         self._results: tuple[dict[str, Any], dict[str, Evidence], list[Case]] | None = None
 
@@ -143,11 +143,10 @@ class ReportWriter(Callback):
             "normalization": module.normalize.as_dict(),
             "devices": describe_devices(trainer),
         }
-        if self.checkpoint is not None:
-            known["checkpoint"] = {
-                "path": str(self.checkpoint),
-                "sha256": file_digest(self.checkpoint),
-            }
+        if self.checkpoints:
+            known["checkpoints"] = [
+                {"path": str(path), "sha256": file_digest(path)} for path in self.checkpoints
+            ]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ResourceMonitor):
                 known["resources"] = callback.as_dict()

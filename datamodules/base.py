@@ -2,7 +2,7 @@
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,6 +226,8 @@ class ServingDataModule(LightningDataModule):
         )
         self._training_windows: dict[Path, Window | None] = {}  # by the folder of the cache
         self.unreadable: dict[str, str] = {}  # id -> reason, of files that predictions leave out
+        self.passed_over: dict[Path, str] = {}  # file -> reason, of files that are no images
+        self.predicted_ids: frozenset[str] = frozenset()  # that do=[predict] need not predict again
         self.trained_window: TrainedWindow | None = None  # of a checkpoint, if it records one
 
     @property
@@ -401,8 +403,17 @@ class ServingDataModule(LightningDataModule):
         return self._evaluation_dataloader("test", spacing=self.test_spacing)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of every image of `predict_splits` once."""
-        return self._evaluation_dataloader(*self.predict_splits)
+        """Return the loader of every image of `predict_splits` once.
+
+        Those that an interrupted prediction has finished are left out.
+        """
+        return self._rows_dataloader(self.rows_to_predict(self.predicted_ids), self.eval_batch_size)
+
+    def rows_to_predict(self, finished: Collection[str]) -> np.ndarray:
+        """Return the rows of `predict_splits` without the finished ids."""
+        rows = self.table.rows
+        wanted = rows["split"].isin(self.predict_splits) & ~rows["id"].isin(list(finished))
+        return np.flatnonzero(wanted)
 
     def _evaluation_dataloader(self, *splits: str, spacing: np.ndarray | None = None) -> DataLoader:
         rows = np.flatnonzero(self.table.rows["split"].isin(splits))

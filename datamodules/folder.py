@@ -12,7 +12,12 @@ from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
 from datamodules.formats.image_cache import ImageCache
-from datamodules.formats.image_files import image_files, image_name, is_volume, volume_files
+from datamodules.formats.image_files import (
+    image_name,
+    is_volume,
+    reason_for_no_image,
+    walk_files,
+)
 from datamodules.formats.volume_slices import slice_axes, slice_ids
 from datamodules.formats.volumes import SliceIndex, VolumeGrid, read_grid
 from datamodules.loading.cache_builder import build_cache
@@ -26,6 +31,7 @@ class FolderDataModule(ManifestDataModule):
 
     Attributes:
         unreadable: Id of each file that cannot be read, with the reason. The others are predicted.
+        passed_over: Each file that is no image, such as a PDF or a report, with the reason.
 
     Args:
         classes: Names of the network's classes.
@@ -44,8 +50,11 @@ class FolderDataModule(ManifestDataModule):
         Its id is the file's stem, or its path if stems repeat; `case1#012` is a slice. A volume
         whose header cannot be read is one row, so that it is listed as unreadable.
         """
-        volumes = volume_files(self.root)
-        files = sorted([*image_files(self.root), *volumes])
+        found = list(walk_files(self.root))
+        volumes = sorted(filter(is_volume, found))
+        reasons = {path: reason_for_no_image(path) for path in found if not is_volume(path)}
+        self.passed_over = {path: reason for path, reason in sorted(reasons.items()) if reason}
+        files = sorted([*(path for path, reason in reasons.items() if not reason), *volumes])
         if not files:
             raise ManifestError(
                 f"{self.root} holds no image (PNG, JPEG, TIFF, DICOM, NIfTI and others, by suffix"

@@ -11,12 +11,9 @@ from typing import NamedTuple
 
 from datamodules.errors import ManifestError, UnreadableFilesError, UserError
 from datamodules.formats.image_files import (
-    IMAGE_SUFFIXES,
     image_name,
-    is_dicom,
-    is_image_file,
-    is_junk,
     is_volume,
+    reason_for_no_image,
     walk_files,
 )
 from deployment.bundle_reader import MAX_BATCH, MODEL_FILE, OpenedBundle, open_bundle
@@ -145,21 +142,10 @@ def find_inputs(inputs: Sequence[Path]) -> FoundFiles:
 
 
 def _reason_to_leave_out(path: Path) -> str:
-    """Return why a file is no image; empty if it is one."""
+    """Return why a file is not predicted; empty if it is an image."""
     if is_volume(path):
         return "a volume; predict it with do=[predict], or write its slices as images"
-    if is_junk(path) or not (path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path, None)):
-        return "no image by its suffix or content"
-    if is_dicom(path, None):
-        from datamodules.formats.dicom import read_dicom_elements
-
-        try:
-            header = read_dicom_elements(path, ["Rows", "Columns", "Modality"])
-        except ManifestError:
-            return ""  # its error is reported when it is read
-        if not header.get("Rows"):
-            return f"a DICOM without an image (modality {header.get('Modality', 'unknown')})"
-    return "" if is_image_file(path) else "no image by its suffix or content"
+    return reason_for_no_image(path)
 
 
 def _predict_all(bundle: OpenedBundle, options: argparse.Namespace) -> None:

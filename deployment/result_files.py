@@ -4,7 +4,7 @@ do=[predict] and a bundle's predict.py write the same files.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,13 +79,20 @@ class ResultFiles:
         self.class_folders = safe_file_names(decision.classes)
         self.without_film = 0  # images that are no DICOMs, where DICOM objects are asked for
 
-    def write(self, prediction: Prediction, path: Path, shown: Callable[[], np.ndarray]) -> None:
+    def write(
+        self,
+        prediction: Prediction,
+        path: Path,
+        shown: Callable[[], np.ndarray],
+        with_dicom: bool = True,
+    ) -> None:
         """Write everything of one image.
 
         Args:
             prediction: Its result.
             path: File of the image.
             shown: Function that returns the displayed image, uint8 `H x W x C`.
+            with_dicom: False if the image is only a part of its file.
         """
         if prediction.masks is not None:
             if self.options.masks:
@@ -95,7 +102,7 @@ class ResultFiles:
                 self._write_planes("probability_maps", prediction.id, maps)
             if self.options.overlays:
                 self._write_png("overlays", prediction.id, draw_overlay(shown(), prediction.masks))
-        if self.options.dicom:
+        if self.options.dicom and with_dicom:
             self._write_dicom(path, prediction)
 
     def write_values(self) -> None:
@@ -177,6 +184,34 @@ def draw_overlay(shown: np.ndarray, masks: np.ndarray) -> np.ndarray:
         line = OVERLAY_COLORS[number % len(OVERLAY_COLORS)]
         cv2.drawContours(color, outlines, -1, line, thickness)
     return color
+
+
+def write_table(
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    splits: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> None:
+    """Write predictions.csv.
+
+    Args:
+        path: The file.
+        header: Columns, see `table_header`.
+        rows: See `table_row`.
+        splits: Split of each image, for a column `split`; None leaves it out.
+        problems: Reason of each image that has no prediction, for a column `problem`.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        between = ["split"] if splits is not None else []
+        behind = ["problem"] if problems else []
+        table.writerow([header[0], *between, *header[1:], *behind])
+        for row in rows:
+            split = [] if splits is None else [splits[row[0]]]
+            table.writerow([row[0], *split, *row[1:], *([""] if problems else [])])
+        for id, reason in (problems or {}).items():
+            table.writerow([id, *([""] * (len(between) + len(header) - 1)), reason])
 
 
 def write_left_out(folder: Path, files: Sequence[tuple[str, str]]) -> None:

@@ -120,7 +120,7 @@ def _load_single(folder: Path, path: Path) -> TrainedNetwork:
         checkpoints=(path,),
         module=_prepare(module),
         preprocessing=read_preprocessing(checkpoint, config, path),
-        decision=_decision(module),
+        decision=module_decision(module),
         config=config,
     )
 
@@ -141,7 +141,7 @@ def _load_ensemble(ensemble: FoldEnsemble) -> TrainedNetwork:
         checkpoints=tuple(paths),
         module=_prepare(module),
         preprocessing=single.preprocessing,
-        decision=_decision(module),
+        decision=module_decision(module),
         config=single.config,
     )
 
@@ -235,7 +235,8 @@ def read_preprocessing(
     )
 
 
-def _decision(module: EvaluatedModule) -> Decision:
+def module_decision(module: EvaluatedModule) -> Decision:
+    """Return the classes of a module and its rule in force."""
     rows = [(top, area, bottom) for top, area, bottom in module.rule.values.tolist()]
     return Decision(
         target=module.target,

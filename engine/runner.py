@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from callbacks.prediction_writer import PredictionWriter
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
@@ -137,7 +138,7 @@ def _evaluate(
         checkpoint_io.adopt_window(data, start)
     other_precision = "fit" not in cfg.do and start and _rule_precision(start) != trainer.precision
     own_val = start is not None and is_trained_on_val(data, _record_of(start))
-    _refer_to_checkpoint(trainer, start)
+    _refer_to_checkpoints(trainer, [] if start is None else [start])
     if changed:
         _check_views(cfg, data)
         _build_ensemble(cfg, module, start)
@@ -160,11 +161,11 @@ def _evaluate(
         )
 
 
-def _refer_to_checkpoint(trainer: Trainer, checkpoint: Path | None) -> None:
-    """Let the report name the checkpoint by path and hash; it is not copied."""
+def _refer_to_checkpoints(trainer: Trainer, checkpoints: Sequence[Path]) -> None:
+    """Let report and predictions name the checkpoints by path and hash; nothing is copied."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, ReportWriter):
-            callback.checkpoint = checkpoint
+        if isinstance(callback, ReportWriter | PredictionWriter):
+            callback.checkpoints = list(checkpoints)
 
 
 def _rule_precision(checkpoint: Path) -> str | None:
@@ -204,6 +205,7 @@ def _evaluate_ensemble(
     trainer.callbacks.append(ensemble_report)  # type: ignore[attr-defined]
     if "test" in cfg.do:
         trainer.test(module, datamodule=data, verbose=False)
+    _refer_to_checkpoints(trainer, paths)
     if "predict" in cfg.do:
         trainer.predict(module, datamodule=data, return_predictions=False)
 
@@ -510,7 +512,7 @@ def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) 
     if note:
         cfg.title = f"{cfg.title} ({note})"
         for callback in callbacks.values():
-            if isinstance(callback, ReportWriter):
+            if isinstance(callback, ReportWriter | PredictionWriter):
                 callback.title = str(cfg.title)
 
 

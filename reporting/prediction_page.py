@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from datamodules.formats.atomic_write import atomic_write
 from reporting.cases import data_url
@@ -188,8 +189,7 @@ def _draw_histogram(
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist()
     axes.hist(values, edges, color=PALETTE[0])
     axes.set(xlabel=f"probability of {name} in an image", ylabel="images", xlim=(0, 1))
-    if len(values) and axes.get_ylim()[1] > 100:
-        axes.set_yscale("symlog")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if threshold is not None:
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1)
         axes.set_title(f"dashed: threshold {threshold:.3f}", fontsize=9)

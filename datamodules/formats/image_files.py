@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from datamodules.errors import UserError
+
 DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 IMAGE_SUFFIXES = {
     ".jpg",
@@ -48,6 +50,20 @@ def is_image_file(path: Path) -> bool:
     from datamodules.formats.dicom import has_image  # imports pydicom, which most runs do not need
 
     return has_image(path)
+
+
+def reason_for_no_image(path: Path) -> str:
+    """Return why a file is no image, for a person; empty if it is one."""
+    if not is_junk(path) and is_dicom(path, None):
+        from datamodules.formats.dicom import read_dicom_elements
+
+        try:
+            header = read_dicom_elements(path, ["Rows", "Columns", "Modality"])
+        except UserError:
+            return ""  # its error is reported when it is read
+        if not header.get("Rows"):
+            return f"a DICOM without an image (modality {header.get('Modality', 'unknown')})"
+    return "" if is_image_file(path) else "no image by its suffix or content"
 
 
 def is_volume(path: Path) -> bool:

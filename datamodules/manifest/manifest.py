@@ -544,14 +544,15 @@ def spacing_matrix(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
     """
     found = np.zeros((len(rows), 2))
     for n, row in enumerate(rows.tolist()):
-        spacing = _row_spacing(manifest, row)
+        spacing = row_spacing(manifest, row)
         if spacing is None:
             return None
         found[n] = spacing
     return found
 
 
-def _row_spacing(manifest: Manifest, row: int) -> tuple[float, float] | None:
+def row_spacing(manifest: Manifest, row: int) -> tuple[float, float] | None:
+    """Return the pixel spacing of one image in mm (row, column); see `spacing_matrix`."""
     if "spacing_mm" not in manifest.rows:
         path = Path(str(manifest.rows["image"].iat[row]))
         if is_volume(path):
