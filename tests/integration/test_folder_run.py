@@ -107,23 +107,21 @@ def test_masks_of_a_folder_are_those_of_the_network_at_the_size_it_was_trained_o
 def test_labels_of_a_folder(labels, folder, cli, tmp_path):
     code, said = cli(*LABELS, *on(folder, labels / "fold0"))
     assert code == 0, said
-    table = pd.read_csv(tmp_path / "run/predictions/labels.csv").set_index("id")
-    assert sorted(table.index) == ["film", "high", "wide"] and list(table) == [
-        "probability pneumothorax",
-        "says pneumothorax",
-    ]
+    table = pd.read_csv(tmp_path / "run/predictions/predictions.csv").set_index("id")
+    assert sorted(table.index) == ["film", "high", "wide"]
+    assert list(table) == ["label", "positive", "probability", "seconds"]
     threshold = json.loads((labels / "fold0/report.json").read_text())["rule"]["pneumothorax"][
         "threshold"
     ]
-    assert ((table["probability pneumothorax"] >= threshold) == table["says pneumothorax"]).all()
+    assert ((table["probability"] >= threshold) == table["positive"]).all()
     code, said = cli(*LABELS, *on(folder, labels))
     assert code == 0, said
-    both = pd.read_csv(tmp_path / "run/predictions/labels.csv").set_index(
+    both = pd.read_csv(tmp_path / "run/predictions/predictions.csv").set_index(
         "id"
     )  # of both folds' networks, at a rule of their own
     assert (
         sorted(both.index) == sorted(table.index)
-        and (both["probability pneumothorax"] - table["probability pneumothorax"]).abs().max() > 0
+        and (both["probability"] - table["probability"]).abs().max() > 0
     )
 
 

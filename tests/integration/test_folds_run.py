@@ -106,7 +106,7 @@ def test_networks_together_say_the_mean_of_their_probabilities(folds, together):
         alone.mean(axis=1).to_numpy(), abs=1e-5
     )
     assert np.ptp(alone.to_numpy(), axis=1).max() > 1e-3  # they do not say the same
-    said = pd.read_csv(together / "predictions/labels.csv", dtype={"id": str}).set_index("id")
+    said = pd.read_csv(together / "predictions/predictions.csv", dtype={"id": str}).set_index("id")
     assert set(said["split"] if "split" in said else ["test"]) == {"test"} and set(
         said.index
     ) <= set(both.index)

@@ -282,7 +282,7 @@ def test_predictions_on_training_images_are_allowed(cli, radiographs, trained, t
         f"ckpt_path={trained}",
         folder=tmp_path / "p",
     )
-    assert code == 0 and (tmp_path / "p/predictions/labels.csv").is_file(), said
+    assert code == 0 and (tmp_path / "p/predictions/predictions.csv").is_file(), said
 
 
 OTHER = {
