@@ -123,7 +123,7 @@ def spread_logits(module: Any) -> None:
             head = dict(module.net.named_modules()).get(name)
             if head is not None:
                 for weight in head.parameters():
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * 5)
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * 2)
 
 
 def write_images(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:

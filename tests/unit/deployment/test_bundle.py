@@ -131,7 +131,7 @@ def test_labels_and_merged_adapters(tmp_path, lora):
     canvas = torch.from_numpy(np.stack([image.canvas for image in as_test_images(paths)]))
     with torch.no_grad():
         expected = (trained.module(canvas)[:, 0] / 1.5).sigmoid().numpy()
-    assert np.ptp(expected) > 0.01
+    assert np.ptp(expected) > 0.003  # the images differ
     with (tmp_path / "out/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-5)
