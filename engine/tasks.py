@@ -390,6 +390,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
 def _write_bundle(cfg: DictConfig) -> None:
     check_arguments(cfg.datamodule)
     _check_data_root(cfg)
+    cfg.datamodule.cls_prob = None  # only training needs probabilities of hard images
     if is_latest(cfg.ckpt_path):
         cfg.ckpt_path = str(require_run(cfg, "ckpt_path"))
     from engine.bundle import bundle_run

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from datamodules.errors import UserError
 from evaluation.exclusive_classes import log_probabilities
@@ -80,13 +79,13 @@ class Ensemble(nn.Module):
         first = next(views)
         if self.exclusive_masks:
             return self._average_softmax(first, views)
-        yes, no, several = F.logsigmoid(first), F.logsigmoid(-first), False
+        yes, no, several = log_sigmoid(first), log_sigmoid(-first), False
         for (
             logits
         ) in views:  # one at a time, so that memory does not grow with the number of members
             yes, no, several = (
-                torch.logaddexp(yes, F.logsigmoid(logits)),
-                torch.logaddexp(no, F.logsigmoid(-logits)),
+                log_add_exp(yes, log_sigmoid(logits)),
+                log_add_exp(no, log_sigmoid(-logits)),
                 True,
             )
         return (
@@ -98,7 +97,7 @@ class Ensemble(nn.Module):
         """Return the logits, relative to the background, of the mean softmax of all views."""
         total, several = log_probabilities(first), False
         for logits in others:
-            total, several = torch.logaddexp(total, log_probabilities(logits)), True
+            total, several = log_add_exp(total, log_probabilities(logits)), True
         mean = (total[:, 1:] - total[:, :1]).clamp(-MAX_LOGIT, MAX_LOGIT)
         return mean if several else first
 
@@ -107,6 +106,20 @@ class Ensemble(nn.Module):
             for view in VIEWS[self.tta]:
                 logits = net(view.apply(image)).float().clamp(-MAX_LOGIT, MAX_LOGIT)
                 yield view.undo(logits) if logits.ndim == 4 else logits
+
+
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """Return the logarithm of the sigmoid, finite for all finite logits.
+
+    The ONNX exporter writes torch's own function as log(sigmoid(x)), which is -inf below -88.
+    """
+    return logits.clamp(max=0) - torch.log1p(torch.exp(-logits.abs()))
+
+
+def log_add_exp(first: Tensor, second: Tensor) -> Tensor:
+    """Return `log(exp(first) + exp(second))`; see `log_sigmoid` for why it is not torch's."""
+    largest = torch.maximum(first, second)
+    return largest + torch.log1p(torch.exp(-(first - second).abs()))
 
 
 def first_network(net: nn.Module) -> nn.Module:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from lightning_modules.ensemble import Ensemble
+from lightning_modules.ensemble import MAX_LOGIT, Ensemble, log_add_exp, log_sigmoid
 
 
 class Fixed(nn.Module):
@@ -112,3 +113,11 @@ def test_the_mean_over_views_is_that_of_arrays_turned_by_numpy(tta, views):
     # all views of an image are those of the turned image, so that the answer turns with it
     turned = probability(Ensemble([net], tta=tta)(image.rot90(2, (2, 3))))
     assert turned == pytest.approx(np.rot90(together, 2, (2, 3)), abs=1e-6)
+
+
+def test_the_logarithms_are_those_of_torch_and_finite_for_all_logits():
+    logits = torch.cat([torch.linspace(-30, 30, 301), torch.tensor([-1e4, 1e4, MAX_LOGIT])])
+    assert torch.allclose(log_sigmoid(logits), F.logsigmoid(logits), atol=2e-7)
+    assert torch.isfinite(log_sigmoid(-logits)).all()
+    first, second = torch.meshgrid(logits, logits, indexing="ij")
+    assert torch.allclose(log_add_exp(first, second), torch.logaddexp(first, second), atol=2e-7)
