@@ -14,9 +14,10 @@ import pytest
 
 from datamodules.errors import UserError
 from deployment.bundle import write_bundle
-from deployment.bundle_main import describe_rule, main
+from deployment.bundle_main import main
 from deployment.inference import Decision
 from deployment.predictor import Predictor
+from deployment.result_files import describe_rule
 from deployment.trained_network import load_trained_network
 from tests.factories.optional import import_optional, lack
 from tests.factories.trained_run import as_test_images, mask_module, write_images, write_run
