@@ -1,5 +1,6 @@
 """One-sentence explanations of errors of the system and of libraries that ended a run."""
 
+import errno
 import re
 
 import torch
@@ -13,6 +14,7 @@ from datamodules.loading.shared_memory import shared_memory_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.input_size import REFUSALS
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 CPU_MESSAGES = "DefaultCPUAllocator: "  # part of PyTorch's message if memory on a CPU runs out
 
 
@@ -59,6 +61,26 @@ def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
     )
 
 
+def full_disk_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+    """Return a UserError for a disk without space, else None.
+
+    Args:
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: Trainer in the state at the error.
+    """
+    if not isinstance(error, OSError) or error.errno not in FULL_DISK:
+        return None
+    where = error.filename or cfg.paths.run
+    fix = "free some, and start the same command again"
+    if trainer.state.fn == TrainerFn.PREDICTING:
+        fix = (
+            "what was predicted stays; free some, and the same command with"
+            f" hydra.run.dir={cfg.paths.run} resume=auto goes on"
+        )
+    return UserError(f"no space is left on the disk of {where}; {fix}")
+
+
 def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) -> UserError | None:
     """Return a UserError if the network cannot process images of this size, else None.
 
@@ -102,7 +124,8 @@ def explain_error(
     if isinstance(error, UserError):
         return None
     return (
-        oom_error(error, cfg, trainer)
+        full_disk_error(error, cfg, trainer)
+        or oom_error(error, cfg, trainer)
         or shared_memory_error(error)
         or input_error(error, trainer, module)
     )
