@@ -76,8 +76,8 @@ def load_trained_network(
     with _allow_code(code):
         if not fits:
             return _load_single(_run_folder(place), find_checkpoint(str(place), checkpoint))
-        check_members(fits, place, "the folder")
-        return _load_ensemble(FoldEnsemble(place, "the folder", fits))
+        check_members(fits, place, "run")
+        return _load_ensemble(FoldEnsemble(place, "run", fits))
 
 
 @contextmanager
