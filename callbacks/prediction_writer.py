@@ -351,7 +351,7 @@ class PredictionWriter(Callback):
     def _write_annotations(self, records: Sequence[PredictionRecord]) -> None:
         from datamodules.formats.coco import write_coco
         from datamodules.formats.cvat import write_cvat
-        from datamodules.formats.label_studio import write_label_studio
+        from datamodules.formats.label_studio import labeling_config, write_label_studio
 
         writers: dict[str, tuple[Callable[..., Any], str]] = {
             "coco": (write_coco, "annotations.coco.json"),
@@ -364,6 +364,9 @@ class PredictionWriter(Callback):
             path = self.folder / "annotations" / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, self._predicted_images(records), classes)
+            if name == "label_studio":  # the interface of the project that takes the tasks
+                text = labeling_config(classes)
+                path.with_name("labeling_config.xml").write_text(text, encoding="utf-8")
 
     def _predicted_images(self, records: Sequence[PredictionRecord]) -> Iterator[PredictedImage]:
         """Yield the images for annotation files, with their paths below the folder of the data."""
