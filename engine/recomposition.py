@@ -31,6 +31,7 @@ HYDRA_FILE = ".hydra/hydra.yaml"
 FOREIGN_KEYS = (
     *("do", "ckpt_path", "init_from", "resume", "changed_settings", "runs", "name"),
     *("debug", "hparams_search", "datamodule.cls_prob"),
+    "code",  # another run's folder must not add a module whose code is then executed
 )
 FOREIGN_PREFIXES = ("paths.", "hydra", "preparation.", *SWEEP_OVERRIDE_PREFIXES)
 # the machine may be another one; of the trainer only what limits an evaluation is taken

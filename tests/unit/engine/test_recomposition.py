@@ -29,6 +29,7 @@ def test_the_overrides_of_the_run_come_first_and_those_of_the_command_win(tmp_pa
     [
         *("paths.runs=/x", "hydra.run.dir=/x", "hydra/launcher=slurm", "do=[fit]", "resume=auto"),
         *("ckpt_path=/x", "init_from=/x", "debug=overfit", "+trainer.profiler=simple"),
+        "code=[my_net]",
         *("trainer.devices=3", "trainer=fsdp", "trainer.precision=bf16-mixed"),
     ],
 )
@@ -63,6 +64,14 @@ def test_any_folder_is_predicted_with_the_input_settings_of_the_run_alone(tmp_pa
     assert words[:2] == ["experiment=weak_bone_scan", "datamodule.window=[0,900]"]
     assert {"datamodule=folder", "datamodule.phantom=null"} <= set(words)
     assert not any("view" in word or "augmentation" in word or ".seed" in word for word in words)
+
+
+def test_the_folder_of_the_run_is_predicted_as_the_data_set_that_it_is(tmp_path):
+    (tmp_path / "data").mkdir()
+    config = {"datamodule": {"root": str(tmp_path / "data"), "phantom": None}}
+    run = _write_run(tmp_path / "run", ["experiment=demo", "datamodule.seed=4"], config)
+    words = recompose(["do=predict", f"ckpt_path={run}", f"datamodule.root={tmp_path}/data"])
+    assert "datamodule=folder" not in words and "datamodule.seed=4" in words
 
 
 def test_a_given_data_set_is_kept_for_a_prediction(tmp_path):
