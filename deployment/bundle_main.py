@@ -47,6 +47,13 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
         _check_options(options)
         opened = open_bundle(bundle or Path(__file__).resolve().parent, options.threads)
         _predict_all(opened, options)
+    except OSError as error:  # such as a full disk
+        print(
+            f"error: {error.filename or options.out} cannot be written ({error.strerror}); make"
+            " room and start again, what is written already stays",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
     except UserError as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return refusal.exit_code
@@ -245,6 +252,7 @@ class ResultWriter:
         ids = [id for _, id in images]
         self._names = dict(zip(ids, safe_file_names(ids), strict=True))
         self._class_folders = safe_file_names(self.decision.classes)
+        self._without_object: list[tuple[Path, str]] = []
         self._counts = {"images": 0, "positive": 0, "converted": 0, "no_film": 0}
 
     def __enter__(self) -> "ResultWriter":
@@ -274,7 +282,10 @@ class ResultWriter:
                 shown = self.bundle.preprocessing.read(path)
                 self._write_overlay(shown.to_uint8(self.bundle.preprocessing.window), prediction)
         if self.options.dicom:
-            self._write_dicom(path, prediction)
+            try:
+                self._write_dicom(path, prediction)
+            except ManifestError as error:  # such as a film without identifiers
+                self._without_object.append((path, f"predicted, but no DICOM object: {error}"))
         self._table.writerow(table_row(prediction, seconds))
         self._file.flush()
         self._counts["images"] += 1
@@ -283,6 +294,7 @@ class ResultWriter:
 
     def finish(self, left_out: Sequence[tuple[Path, str]]) -> None:
         """Write the list of files without a prediction, and print what was done."""
+        left_out = [*left_out, *self._without_object]
         if left_out:
             with (self.folder / LEFT_OUT_FILE).open("w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
@@ -298,7 +310,7 @@ class ResultWriter:
         if self._counts["no_film"]:
             print(f"{self._counts['no_film']} images are no DICOMs and have no DICOM objects")
         if left_out:
-            print(f"{len(left_out)} files have no prediction: {self.folder / LEFT_OUT_FILE}")
+            print(f"{len(left_out)} files were left out: {self.folder / LEFT_OUT_FILE}")
 
     def _write_masks(self, prediction: Prediction) -> None:
         if self.decision.exclusive:
