@@ -329,6 +329,7 @@ class PredictionWriter(Callback):
             data.unreadable,
         )
         left_out = {str(path): reason for path, reason in data.passed_over.items()}
+        left_out |= {str(path): reason for path, reason in self._files.without_object}
         if left_out or data.unreadable:
             write_left_out(self.folder, [*left_out.items(), *data.unreadable.items()])
         if self._decision.target == "mask":

@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None, bundle: Path | None = None) -> 
         _check_options(options)
         opened = open_bundle(bundle or Path(__file__).resolve().parent, options.threads)
         _predict_all(opened, options)
+    except OSError as error:  # such as a full disk
+        print(
+            f"error: {error.filename or options.out} cannot be written ({error.strerror}); make"
+            " room and start again, what is written already stays",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
     except UserError as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return refusal.exit_code
@@ -273,6 +280,7 @@ class ResultWriter:
 
     def finish(self, left_out: Sequence[tuple[Path, str]]) -> None:
         """Write the list of files without a prediction, and print what was done."""
+        left_out = [*left_out, *self._files.without_object]
         if left_out:
             write_left_out(self.folder, [(str(path), reason) for path, reason in left_out])
         self._files.write_values()
@@ -282,4 +290,4 @@ class ResultWriter:
         if self._files.without_film:
             print(f"{self._files.without_film} images are no DICOMs and have no DICOM objects")
         if left_out:
-            print(f"{len(left_out)} files have no prediction: {self.folder / LEFT_OUT_FILE}")
+            print(f"{len(left_out)} files were left out: {self.folder / LEFT_OUT_FILE}")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from datamodules.errors import ManifestError
 from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.image_files import is_dicom
 from deployment.inference import Decision, Prediction
@@ -77,6 +78,7 @@ class ResultFiles:
         self.options, self.identity = options, identity
         self.names = dict(zip(ids, safe_file_names(ids), strict=True))
         self.class_folders = safe_file_names(decision.classes)
+        self.without_object: list[tuple[Path, str]] = []  # films, with the reason
         self.without_film = 0  # images that are no DICOMs, where DICOM objects are asked for
 
     def write(
@@ -103,7 +105,10 @@ class ResultFiles:
             if self.options.overlays:
                 self._write_png("overlays", prediction.id, draw_overlay(shown(), prediction.masks))
         if self.options.dicom and with_dicom:
-            self._write_dicom(path, prediction)
+            try:
+                self._write_dicom(path, prediction)
+            except ManifestError as error:  # such as a film without identifiers
+                self.without_object.append((path, f"predicted, but no DICOM object: {error}"))
 
     def write_values(self) -> None:
         """Write the classes of the gray values of class maps, masks/values.csv."""

@@ -19,6 +19,7 @@ HELP_LINES = """
   do=[test] ckpt_path=RUN          evaluate again (RUN is a run folder or a .ckpt)
   do=[predict] ckpt_path=RUN       write masks or probabilities of test, or of any images with \
   datamodule.root=DIR
+  do=bundle ckpt_path=RUN          write RUN/bundle: the network and a predict.py without PyTorch
   do=[compare] runs=[A,B]          compare finished runs, with intervals of their differences
   do=[inspect]                     what the data set holds and how it is read, with pictures
   do=[export]                      write the data set as PNGs and a meta.json

@@ -146,6 +146,24 @@ def test_impossible_options_are_refused(bundle, tmp_path, words):
     assert main([str(path), "--out", str(tmp_path / "out"), *words], bundle) == 2
 
 
+def test_a_full_disk_ends_in_a_sentence_and_leaves_what_is_done(
+    bundle, tmp_path, monkeypatch, capsys
+):
+    paths = write_images(tmp_path, [(30, 30), (40, 30)])
+    own = Path.write_bytes
+
+    def write(path, content):
+        if path.name == "image1.png":
+            raise OSError(28, "No space left on device", str(path))
+        return own(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    assert main([*map(str, paths), "--out", str(tmp_path / "out"), "--batch", "1"], bundle) == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+    with (tmp_path / "out/predictions.csv").open() as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["image0"]
+
+
 def test_rules_in_words():
     one = Decision(target="label", classes=("ill",), exclusive=False, rule=((0.25, 2.0, 1.0),))
     assert describe_rule(one) == "probability >= 0.25"
