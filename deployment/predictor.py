@@ -41,9 +41,12 @@ class Predictor(InferencePipeline):
             UserError: The folder is no run whose network can be used.
         """
         from deployment.trained_network import load_trained_network
+        from lightning_modules.hardware import set_tensor_float_32
 
         trained = load_trained_network(run, checkpoint, code)
         trained.module.to(device)
+        if trained.module.device.type == "cuda":
+            set_tensor_float_32(False)  # otherwise a GPU rounds the factors of each product
         return cls(trained.predict_logits, trained.preprocessing, trained.decision, min_component)
 
     @classmethod

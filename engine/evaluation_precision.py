@@ -4,11 +4,12 @@ A test, a prediction and the search of the rule before them run in fp32 by defau
 flips some 3 of 1,000 pixels, and an exported network could not be compared with it.
 """
 
-import torch
 from lightning import Trainer
 from lightning.pytorch.plugins.precision import FSDPPrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
+
+from lightning_modules.hardware import set_tensor_float_32
 
 FULL_PRECISION = "32-true"
 
@@ -34,9 +35,3 @@ def set_evaluation_precision(trainer: Trainer, module: nn.Module, precision: str
         plugin = MixedPrecision(precision, device)  # type: ignore[arg-type]
     trainer.strategy.precision_plugin = plugin
     module.float()
-
-
-def set_tensor_float_32(allowed: bool) -> None:
-    """Allow or forbid TF32 on GPUs, which keeps 10 bits of a float's mantissa."""
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed

@@ -23,11 +23,7 @@ from engine import resume
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
-from engine.evaluation_precision import (
-    FULL_PRECISION,
-    set_evaluation_precision,
-    set_tensor_float_32,
-)
+from engine.evaluation_precision import FULL_PRECISION, set_evaluation_precision
 from engine.recomposition import check_unchanged, find_run
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
@@ -54,6 +50,7 @@ from lightning_modules.hardware import (
     best_precision,
     check_devices,
     ddp_strategy,
+    set_tensor_float_32,
     tune_malloc,
     uses_cuda,
 )

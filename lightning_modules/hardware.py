@@ -40,6 +40,12 @@ def cpu_has_fast_bf16() -> bool:
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt, see mallopt(3)
 
 
+def set_tensor_float_32(allowed: bool) -> None:
+    """Allow or forbid TF32 on GPUs, which keeps 10 bits of a float's mantissa."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
 def tune_malloc() -> bool:
     """Make glibc's allocator keep freed memory; peak memory does not change.
 
