@@ -24,7 +24,7 @@ class PredictionRecord:
         cells: Row of predictions.csv.
         rles: Run lengths of the mask of each class, in the form of submission.csv; empty for
             labels.
-        has_film: False if DICOM objects were asked for and the file is no DICOM.
+        from_color: True if the file is a color image and the network sees gray.
     """
 
     digest: str
@@ -33,7 +33,7 @@ class PredictionRecord:
     row: PredictedRow
     cells: list[Any]
     rles: dict[str, str] = field(default_factory=dict)
-    has_film: bool = True
+    from_color: bool = False
 
     @property
     def id(self) -> str:

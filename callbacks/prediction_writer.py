@@ -18,7 +18,7 @@ from datamodules.arguments import FilePath, NonNegativeInt, validated
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
 from datamodules.formats.file_names import safe_file_names
-from datamodules.formats.image_files import file_suffix
+from datamodules.formats.image_files import file_suffix, is_volume
 from datamodules.formats.predicted_image import PredictedImage
 from datamodules.formats.rle import decode_rle, decode_siim, encode_rle, encode_siim
 from datamodules.formats.volumes import SliceIndex, read_grid, write_volume
@@ -29,7 +29,7 @@ from datamodules.loading.letterbox import Letterbox
 from datamodules.manifest.manifest import SPLITS, get_crop, row_spacing
 from datamodules.manifest.validation import BLANK_REASON
 from datamodules.pneumothorax import write_siim_csv
-from deployment.inference import LoadedImage, Prediction, decide
+from deployment.inference import LoadedImage, Prediction, decide, is_color_file
 from deployment.result_files import (
     TABLE_FILE,
     ModelIdentity,
@@ -109,6 +109,10 @@ class PredictionWriter(Callback):
         pictures: NonNegativeInt = 12,
         resume: Literal["auto"] | None = None,
     ) -> None:
+        if dicom:  # refused before any image is read
+            from deployment.dicom_objects import import_highdicom
+
+            import_highdicom("callbacks.predictions.dicom")
         self.folder = Path(run_dir) / "predictions"
         self.title = title
         self.options = ResultOptions(
@@ -253,7 +257,14 @@ class PredictionWriter(Callback):
             ),
             cells=table_row(prediction, seconds),
             rles=rles,
+            from_color=self._is_converted(row),
         )
+
+    def _is_converted(self, row: int) -> bool:
+        """Return True for a color image that the network sees in gray."""
+        table = self._data.table
+        path = Path(str(table.rows["image"].iat[row]))
+        return self._data.channels == 1 and not is_volume(path) and is_color_file(path)
 
     def _margin(self, prediction: Prediction) -> float:
         """Return how far the most probable class is from its threshold."""
@@ -468,6 +479,9 @@ class PredictionWriter(Callback):
                 f"components below {self.min_component} px, which were not removed when the rule"
                 " was searched and the network was tested"
             )
+        converted = sum(record.from_color for record in records)
+        if converted:
+            facts["color"] = f"{_count(converted, 'color image')} converted to gray"
         if data.passed_over:
             facts["passed over"] = (
                 f"{_count(len(data.passed_over), 'file')} without an image, listed in left_out.csv"
@@ -511,6 +525,9 @@ class PredictionWriter(Callback):
         if self._data.passed_over:
             passed_over = _count(len(self._data.passed_over), "file")
             print(f"{passed_over} without an image passed over, see left_out.csv")
+        converted = sum(record.from_color for record in records)
+        if converted:
+            print(f"{_count(converted, 'color image')} converted to gray")
         if self._files.without_film:
             print(
                 f"no DICOM objects for {_count(self._files.without_film, 'image')} of other formats"

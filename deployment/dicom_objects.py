@@ -133,7 +133,7 @@ def write_segmentation(
         ManifestError: The film cannot be referred to, see `read_film_header`; has another size
             than the masks; or is a slice (CT, MR) without a complete position in space.
     """
-    highdicom = _import_highdicom("A DICOM Segmentation")
+    highdicom = import_highdicom("A DICOM Segmentation")
     _check_class_names(classes)
     header = read_film_header(film)
     _check_masks(film, header, masks, classes)
@@ -192,7 +192,7 @@ def write_report(
         UserError: highdicom is missing, or a class has no valid name or probability.
         ManifestError: The film cannot be referred to, see `read_film_header`.
     """
-    highdicom = _import_highdicom("A DICOM report")
+    highdicom = import_highdicom("A DICOM report")
     _check_class_names([finding.name for finding in findings])
     _check_probabilities(findings)
     header = read_film_header(film)
@@ -392,7 +392,15 @@ def _codes_of(name: str, codes: Mapping[str, PropertyCodes] | None) -> PropertyC
     return (codes or {}).get(name, PropertyCodes())
 
 
-def _import_highdicom(what: str) -> ModuleType:
+def import_highdicom(what: str) -> ModuleType:
+    """Import the package that writes DICOM objects.
+
+    Args:
+        what: What needs it, for the message.
+
+    Raises:
+        UserError: It is not installed; the message names the extra.
+    """
     try:
         import highdicom.seg
         import highdicom.sr

@@ -74,6 +74,10 @@ class ResultFiles:
         options: ResultOptions,
         identity: ModelIdentity,
     ) -> None:
+        if options.dicom:  # refused before the first image
+            from deployment.dicom_objects import import_highdicom
+
+            import_highdicom("a DICOM object")
         self.folder, self.decision = folder, decision
         self.options, self.identity = options, identity
         self.names = dict(zip(ids, safe_file_names(ids), strict=True))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -231,6 +232,23 @@ def test_what_is_no_image_and_what_is_broken_is_listed(tmp_path):
     assert "cannot be decoded" in table["broken"]["problem"] and table["case0"]["problem"] == ""
     left_out = (tmp_path / "run" / "predictions" / "left_out.csv").read_text()
     assert "letter.pdf,no image by its suffix or content" in left_out and "broken" in left_out
+
+
+def test_color_images_are_counted(tmp_path):
+    images = draw(3)
+    folder = save(tmp_path / "images", images)
+    color = np.repeat(images["case0"][..., None], 3, 2) // np.uint8((1, 2, 3))
+    assert cv2.imwrite(str(folder / "case0.png"), color)
+    predict(folder, tmp_path / "run")
+    page = (tmp_path / "run" / "predictions" / "predictions.html").read_text()
+    assert "1 color image converted to gray" in page
+
+
+def test_dicom_objects_without_their_package_are_refused_at_once(tmp_path, monkeypatch):
+    for name in ("highdicom", "highdicom.seg", "highdicom.sr"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match="uv sync --extra deploy"):
+        PredictionWriter(run_dir=str(tmp_path), dicom=["seg"])
 
 
 def test_annotations_are_masks_that_the_readers_take(tmp_path):
