@@ -1,6 +1,5 @@
 """Bundle of a trained network: everything to use it without this repository and without PyTorch."""
 
-import hashlib
 import json
 import os
 import platform
@@ -27,6 +26,7 @@ from deployment.predictor import Predictor
 from deployment.result_files import describe_rule
 from deployment.standalone import assemble
 from deployment.trained_network import TrainedNetwork
+from reporting.file_io import file_digest
 from reporting.report_data import package_versions
 from reporting.run_folder import RunFolder
 
@@ -130,7 +130,7 @@ def _fill(trained: TrainedNetwork, images: Iterable[TestImage], folder: Path) ->
     export_onnx(trained, folder / MODEL_FILE)
     text = assemble(package_versions("medical-lightning"))
     (folder / PREDICT_FILE).write_text(text, encoding="utf-8")
-    settings = make_settings(trained, report, _sha256(folder / MODEL_FILE))
+    settings = make_settings(trained, report, file_digest(folder / MODEL_FILE))
     _write_json(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
     parity = measure_parity(trained, Predictor.from_bundle(folder), images)
     target = trained.decision.target
@@ -189,7 +189,7 @@ def make_settings(
         ),
         normalization={name: normalization[name] for name in ("mean", "std", "gamma")},
         networks=len(trained.checkpoints),
-        checkpoints=[_sha256(path) for path in trained.checkpoints],
+        checkpoints=[file_digest(path) for path in trained.checkpoints],
         files={MODEL_FILE: digest},
         versions={"python": platform.python_version(), **versions},
     )
@@ -206,11 +206,6 @@ def _publish(unfinished: Path, folder: Path) -> None:
         folder.rename(earlier)
     unfinished.rename(folder)
     shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_json(path: Path, values: Any) -> None:

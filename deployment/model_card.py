@@ -91,7 +91,9 @@ def _data(report: Mapping[str, Any]) -> list[str]:
     for split, numbers in data["splits"].items():
         shown = ", ".join(f"{name} {n}" for name, n in (numbers.get("positive") or {}).items())
         lines.append(f"| {split} | {numbers['images']} | {numbers.get('groups', '')} | {shown} |")
-    lines += ["", f"A group is a{'n' * (data.get('group_is') == 'image')} {data.get('group_is')}."]
+    patients = data.get("group_is") == "patient"
+    kept = "all images of a patient" if patients else "copies of an image; patients are not known"
+    lines += ["", f"A group, which is in one split only: {kept}."]
     cleaning = data.get("cleaning") or {}
     if cleaning:
         lines += ["", "Found and treated before the training:"]
