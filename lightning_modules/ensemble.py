@@ -118,8 +118,9 @@ def log_sigmoid(logits: Tensor) -> Tensor:
 
 def log_add_exp(first: Tensor, second: Tensor) -> Tensor:
     """Return `log(exp(first) + exp(second))`; see `log_sigmoid` for why it is not torch's."""
-    largest = torch.maximum(first, second)
-    return largest + torch.log1p(torch.exp(-(first - second).abs()))
+    gap = (first - second).abs()
+    gap = torch.where(first == second, torch.zeros_like(gap), gap)  # also where both are -inf
+    return torch.maximum(first, second) + torch.log1p(torch.exp(-gap))
 
 
 def first_network(net: nn.Module) -> nn.Module:

@@ -119,5 +119,6 @@ def test_the_logarithms_are_those_of_torch_and_finite_for_all_logits():
     logits = torch.cat([torch.linspace(-30, 30, 301), torch.tensor([-1e4, 1e4, MAX_LOGIT])])
     assert torch.allclose(log_sigmoid(logits), F.logsigmoid(logits), atol=2e-7)
     assert torch.isfinite(log_sigmoid(-logits)).all()
+    logits = torch.cat([logits, torch.tensor([-torch.inf])])
     first, second = torch.meshgrid(logits, logits, indexing="ij")
     assert torch.allclose(log_add_exp(first, second), torch.logaddexp(first, second), atol=2e-7)
