@@ -83,7 +83,12 @@ def recompose(words: Sequence[str]) -> list[str]:
     if any(_key(word) == "datamodule" for word in words):
         own = [word for word in own if _is_input(word)]
     set_here = {_key(word) for word in words if "=" in word or word.startswith("~")}
-    taken = [word for word in own if _key(word) not in set_here]
+    replaced = tuple(
+        f"{key.replace('/', '.')}." for key in set_here - {"datamodule"} if "." not in key
+    )  # groups such as callbacks=[...], whose keys may be others now
+    taken = [
+        word for word in own if _key(word) not in set_here and not _key(word).startswith(replaced)
+    ]
     if rank() == 0 and taken and not any(word.startswith("-") for word in words if word != "-m"):
         print(f"settings of {named}: {shlex.join([*taken, *chosen])}")
     return [*taken, *words]

@@ -108,6 +108,13 @@ def test_a_fit_is_continued_with_its_own_words_where_none_are_given(tmp_path):
     assert recompose(given) == given
 
 
+def test_keys_of_a_group_that_the_command_replaces_are_not_taken(tmp_path):
+    own = ["experiment=demo", "callbacks.report.cases=0", "module.net.encoder_depth=3", "seed=1"]
+    run = _write_run(tmp_path / "run", own)
+    words = recompose(["do=test", f"ckpt_path={run}", "callbacks=[checkpoint]", "module/net=fpn"])
+    assert words[:3] == ["experiment=demo", "seed=1", "do=test"]
+
+
 def test_an_ensemble_takes_the_words_of_its_first_fold_but_its_fold(tmp_path):
     for fold in range(2):
         _write_run(tmp_path / "run" / f"fold{fold}", ["experiment=demo", "folds=2", f"fold={fold}"])

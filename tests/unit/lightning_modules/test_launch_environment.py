@@ -132,17 +132,16 @@ def test_what_follows_from_the_devices_is_written_into_the_configuration(
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
     asked = {"precision": "auto", "sync_batchnorm": "auto"}
-    cfg = OmegaConf.create(
-        {"trainer": {**config(devices=2).trainer, **asked}, "paths": {"run": str(tmp_path / "run")}}
-    )
+    fit = {"do": ["fit"], "evaluation_precision": "32-true"}
+    place = {"paths": {"run": str(tmp_path / "run")}}
+    cfg = OmegaConf.create({"trainer": {**config(devices=2).trainer, **asked}, **place, **fit})
     prepare_process(cfg)
     assert cfg.trainer.sync_batchnorm is cuda  # PyTorch's works on GPUs alone
     assert cfg.trainer.precision != "auto" and cfg.trainer.strategy == "auto"
     assert OmegaConf.load(tmp_path / "run/config.yaml").trainer.sync_batchnorm is cuda
     environment(RANK="1")
-    other = OmegaConf.create(
-        {"trainer": {**config().trainer, **asked}, "paths": {"run": str(tmp_path / "other")}}
-    )
+    place = {"paths": {"run": str(tmp_path / "other")}}
+    other = OmegaConf.create({"trainer": {**config().trainer, **asked}, **place, **fit})
     prepare_process(other)
     assert not (tmp_path / "other/config.yaml").exists()  # the first rank writes
 
