@@ -21,7 +21,12 @@ WORDS = [
     ("write", "words", "channels"),
     [
         (two_channels, ["datamodule.channels=2"], 2),
-        (five_pages, ["datamodule.channels=5", "datamodule.frame=channels"], 5),
+        pytest.param(
+            five_pages,
+            ["datamodule.channels=5", "datamodule.frame=channels"],
+            5,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["files", "pages"],
 )

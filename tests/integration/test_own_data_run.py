@@ -128,6 +128,7 @@ def test_a_folder_of_images_and_masks_trains_with_two_commands(cli, liver, tmp_p
     assert again.identity == evidence.identity
 
 
+@pytest.mark.slow
 def test_class_folders_train(cli, films, tmp_path):
     code, said = cli(
         "experiment=classification",

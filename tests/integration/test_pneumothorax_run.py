@@ -169,7 +169,7 @@ def test_predictions_are_masks_at_the_images_own_size_and_the_same_in_the_table(
     [
         pytest.param(["tta=hflip"], marks=pytest.mark.slow),
         pytest.param(["average_checkpoints=2"], marks=pytest.mark.slow),
-        ["tta=hflip", "average_checkpoints=2"],
+        pytest.param(["tta=hflip", "average_checkpoints=2"], marks=pytest.mark.slow),
     ],
 )
 def test_members_and_views_are_averaged_and_judged_at_a_rule_searched_for_them(

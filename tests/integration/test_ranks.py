@@ -84,6 +84,7 @@ def test_the_evidence_of_two_ranks_is_that_of_one(alone, words, tmp_path):
     assert one.identity == two.identity and np.array_equal(one.rule, two.rule)
 
 
+@pytest.mark.slow
 def test_all_ranks_validate_the_network_that_is_saved(words, tmp_path):
     """BatchNorm statistics differ per rank in training; the last row is of the checkpoint."""
     words = [word for word in words if word != "module.net.norm=group"]

@@ -307,6 +307,7 @@ def test_a_small_net_overfits_a_few_phantoms(cli, tmp_path):
     )  # 64 px, lesions of some 20 pixels
 
 
+@pytest.mark.slow
 def test_tensorboard_is_a_choice(cli, export, tmp_path):
     fit(cli, tmp_path / "run", export, "do=[fit]", "trainer.max_epochs=1", "logger=tensorboard")
     assert list((tmp_path / "run/tensorboard").glob("events.out.tfevents.*"))

@@ -160,6 +160,7 @@ def test_renamed_copies_of_the_training_images_are_found_by_their_content(
     ), said
 
 
+@pytest.mark.slow
 def test_weights_that_a_training_starts_from_are_remembered(
     cli, steps, radiographs, trained, tmp_path
 ):

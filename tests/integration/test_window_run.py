@@ -126,6 +126,7 @@ def test_folds_with_windows_of_their_own_answer_together(deep, cli, tmp_path):
     assert "fold0/checkpoints/best.ckpt is used" in said
 
 
+@pytest.mark.slow
 def test_a_network_of_8_bits_does_not_guess_the_window_of_deeper_images(deep, cli, tmp_path, steps):
     gray = write(tmp_path / "gray", 16, 0)
     code, said = cli(*WORDS, f"datamodule.root={gray}", "do=[fit]", folder=tmp_path / "fit")
@@ -142,6 +143,7 @@ def test_a_network_of_8_bits_does_not_guess_the_window_of_deeper_images(deep, cl
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_a_prediction_goes_on_without_unreadable_files(trained, deep, cli, tmp_path):
     root = tmp_path / "images"
     root.mkdir()

@@ -99,6 +99,7 @@ def test_masks_of_two_classes_with_gamma_and_a_smallest_area(tmp_path):
         assert row["positive a"] == str(int(masks[0].any()))
 
 
+@pytest.mark.slow
 def test_masks_of_exclusive_classes_are_one_class_map(tmp_path):
     run = write_run(tmp_path / "run", mask_module(["x", "y", "z"], exclusive=True))
     trained = load_trained_network(run)
@@ -118,7 +119,7 @@ def test_masks_of_exclusive_classes_are_one_class_map(tmp_path):
     assert (tmp_path / "out/masks/values.csv").read_text().split()[1:3] == ["0,background", "1,x"]
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_labels_and_merged_adapters(tmp_path, lora):
     rule = [[0.3, 1.5, 1.0]]
     run = write_run(tmp_path / "run", label_module(["ill"], lora), rule)
@@ -138,7 +139,7 @@ def test_labels_and_merged_adapters(tmp_path, lora):
     assert [row["positive"] for row in rows] == [str(int(p >= 0.3)) for p in expected]
 
 
-@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("exclusive", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_ensemble_averages_the_probabilities_of_its_networks(tmp_path, exclusive):
     trained = ensemble_of(tmp_path, mask_module(["a", "b"], exclusive))
     image = as_test_images(write_images(tmp_path / "images", [(64, 64)]))
