@@ -52,7 +52,9 @@ from reporting.live_run import identify_data
 from reporting.overlays import fill_masks
 from reporting.prediction_page import PredictedRow, PredictionPage, write_prediction_page
 from reporting.report_data import package_versions
+from reporting.run_folder import RunFolder
 from reporting.task_view import page_heading
+from reporting.training_images import TrainingImages, collect_images
 
 MAX_CLASSES = 255  # values of a gray pixel beside the background
 PICTURE_SIDE = 400  # longest side of a picture on the page, in pixels
@@ -194,8 +196,12 @@ class PredictionWriter(Callback):
         self._hashes = _digests(data)
         self._decision = module_decision(pl_module)
         self._slices = _slices_of(data.table)
-        digest = file_digest(self.checkpoints[0]) if self.checkpoints else ""
-        identity = ModelIdentity(self.title, package_versions("medical-lightning"), digest)
+        identity = ModelIdentity.from_checkpoints(
+            self._run_title(),
+            package_versions("medical-lightning"),
+            [file_digest(path) for path in self.checkpoints],
+            self._trained_on_phantoms(),
+        )
         self._files = ResultFiles(self.folder, self._decision, ids, self.options, identity)
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, joblib.cpu_count()))
 
@@ -255,7 +261,7 @@ class PredictionWriter(Callback):
                 components=len(prediction.boxes),
                 margin=self._margin(prediction),
             ),
-            cells=table_row(prediction, seconds),
+            cells=table_row(prediction, self._files.names[prediction.id], seconds),
             rles=rles,
             from_color=self._is_converted(row),
         )
@@ -267,12 +273,16 @@ class PredictionWriter(Callback):
         return self._data.channels == 1 and not is_volume(path) and is_color_file(path)
 
     def _margin(self, prediction: Prediction) -> float:
-        """Return how far the most probable class is from its threshold."""
+        """Return how far the decision is from another one; see `PredictedRow`."""
+        values = sorted(prediction.probability.values(), reverse=True)
+        if self._decision.exclusive and self._decision.target == "label":
+            return values[0] - values[1]
         thresholds = image_thresholds(self._decision)
-        return max(
-            probability - (0.5 if thresholds[name] is None else float(thresholds[name] or 0))
+        distances = [
+            probability - (0.5 if (limit := thresholds[name]) is None else limit)
             for name, probability in prediction.probability.items()
-        )
+        ]
+        return min(distances, key=abs)
 
     def _write(self, prediction: Prediction, row: int) -> None:
         """Write the files of one image; the slices of a volume have none of their own."""
@@ -342,7 +352,9 @@ class PredictionWriter(Callback):
         left_out = {str(path): reason for path, reason in data.passed_over.items()}
         left_out |= {str(path): reason for path, reason in self._files.without_object}
         if left_out or data.unreadable:
-            write_left_out(self.folder, [*left_out.items(), *data.unreadable.items()])
+            images = data.table.rows.set_index("id")["image"]
+            unreadable = {str(images[id]): reason for id, reason in data.unreadable.items()}
+            write_left_out(self.folder, [*left_out.items(), *unreadable.items()])
         if self._decision.target == "mask":
             self._write_run_lengths(records)
             if self.options.masks:
@@ -486,8 +498,22 @@ class PredictionWriter(Callback):
             facts["passed over"] = (
                 f"{_count(len(data.passed_over), 'file')} without an image, listed in left_out.csv"
             )
+        if self._trained_on_phantoms():
+            facts["trained on"] = "computer-drawn phantoms: the network has seen no real image"
         seen = self._describe_seen()
         return facts | ({"seen in training": seen} if seen else {})
+
+    def _run_title(self) -> str:
+        """Return the title of the run whose network predicts; this command's if it is unknown."""
+        run = RunFolder(self.checkpoints[0].parent.parent) if self.checkpoints else None
+        return str(run.config.get("title") or self.title) if run is not None else self.title
+
+    def _trained_on_phantoms(self) -> bool | None:
+        """Return True if the network has only seen synthetic images; None if that is not known."""
+        run = RunFolder(self.checkpoints[0].parent.parent) if self.checkpoints else None
+        if run is None or not run.has_report:
+            return None
+        return bool((run.report.get("data") or {}).get("phantom"))
 
     def _describe_seen(self) -> str:
         """Say how many of the images the network was trained on; empty if it is not known."""
@@ -497,11 +523,18 @@ class PredictionWriter(Callback):
         if record is None:
             return "not known, because the checkpoint does not record its training images"
         found = find_seen_images(record, self._data, SPLITS)
-        if found is None:
-            return "none of these images"
+        files = [] if found is None else found.ids
+        learned = TrainingImages.read(self.checkpoints[0].parent.parent)
+        images = collect_images(self._data)
+        similar = [] if learned is None else learned.near_duplicates_of(images)
+        others = len({pair.first for pair in similar} - set(files))
+        known = "" if learned is not None else "; near duplicates are not known"
+        if not files and not others:
+            return f"none of these images{known}"
         return (
-            f"{len(found.ids):,} of {found.n_images:,} images were trained on, or the network was"
-            " chosen by them; their predictions say nothing about new images"
+            f"{len(files):,} of {len(images.rows):,} images were trained on, or the network was"
+            f" chosen by them, and {others:,} more nearly equal such an image{known}; their"
+            " predictions say nothing about new images"
         )
 
     def _draw(self, record: PredictionRecord) -> np.ndarray:

@@ -301,8 +301,9 @@ class ServingDataModule(LightningDataModule):
             low, high = range_of_channel(cache.common_window(deep), 0) or (0.0, 1.0)
             first = self.table.rows["image"].iat[int(deep[0])]
             problem = (
-                f"{len(deep)} images have more than 8 bits, such as {first}, and no training image"
-                " has, so that nothing tells which values are black and white"
+                f"{len(deep)} image{'s have' if len(deep) > 1 else ' has'} more than 8 bits, such"
+                f" as {first}, and no training image has, so that nothing tells which values are"
+                " black and white"
             )
             fix = f"set datamodule.window=[low,high], such as [{low:g},{high:g}]"
             raise ManifestError(f"{self.root}: {problem}; {fix}")

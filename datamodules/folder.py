@@ -5,12 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
 from datamodules.data_root import check_root
 from datamodules.errors import ManifestError
+from datamodules.formats.gray_levels import Window
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_files import (
     image_name,
@@ -43,6 +45,7 @@ class FolderDataModule(ManifestDataModule):
     def __init__(self, classes: Names, **base: Any) -> None:
         super().__init__(**base)
         self.classes = tuple(classes)
+        self._window: Window | None = None
 
     def manifest(self) -> Manifest:
         """Return one row per image or slice.
@@ -92,13 +95,26 @@ class FolderDataModule(ManifestDataModule):
         )
         if len(cache.unreadable) == len(self.table):
             raise ManifestError(next(iter(cache.unreadable.values())))
-        rows = list(cache.unreadable)
-        self.table.rows.loc[rows, "split"] = "unreadable"
+        reasons = dict(cache.unreadable)
+        try:
+            window = self.find_window(cache)
+        except ManifestError as refusal:
+            deep = np.flatnonzero(cache.deep).tolist()
+            if len(deep) + len(reasons) >= len(self.table):
+                raise
+            reasons |= dict.fromkeys(deep, str(refusal))  # the others have 8 bits
+            window = None
+        self._window = window
+        self.table.rows.loc[list(reasons), "split"] = "unreadable"
         ids = self.table.rows["id"].tolist()
-        self.unreadable = {ids[row]: reason for row, reason in cache.unreadable.items()}
-        window = self.find_window(cache)
+        self.unreadable = {ids[row]: reason for row, reason in reasons.items()}
         check_images(self.root, self.table, cache, self.inverted_masks, self.cleaning, window)
         return cache
+
+    def display_window(self) -> Window | None:
+        """Return the window that displays the images; None if none that is read needs one."""
+        _ = self.cache
+        return self._window
 
     def prepare_data(self) -> None:
         """Decode the images that are not in the cache yet."""

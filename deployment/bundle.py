@@ -23,7 +23,7 @@ from deployment.model_card import write_model_card
 from deployment.onnx_export import export_onnx
 from deployment.parity import Parity, TestImage, measure_parity
 from deployment.predictor import Predictor
-from deployment.result_files import describe_rule
+from deployment.result_files import describe_rule, name_model
 from deployment.standalone import assemble
 from deployment.trained_network import TrainedNetwork
 from reporting.file_io import file_digest
@@ -67,6 +67,7 @@ class BundleSettings(BaseModel):
     model_config = STRICT
     bundle_version: int = Field(description="Version of this format.")
     title: str = Field(description="Title of the run; it tells if the data are phantoms.")
+    run: str = Field(description="Title of the run.")
     created: str = Field(description="Time in ISO 8601.")
     phantom: bool | None = Field(
         description="True if the network was trained on synthetic images; null if not recorded."
@@ -126,7 +127,7 @@ def write_bundle(trained: TrainedNetwork, images: Iterable[TestImage]) -> tuple[
 
 
 def _fill(trained: TrainedNetwork, images: Iterable[TestImage], folder: Path) -> Parity:
-    report = RunFolder(trained.folder).report if RunFolder(trained.folder).has_report else None
+    report = _read_report(trained)
     export_onnx(trained, folder / MODEL_FILE)
     text = assemble(package_versions("medical-lightning"))
     (folder / PREDICT_FILE).write_text(text, encoding="utf-8")
@@ -143,10 +144,26 @@ def _fill(trained: TrainedNetwork, images: Iterable[TestImage], folder: Path) ->
     found = parity.as_dict(target) | {"versions": settings.versions, "torch": "fp32 on the CPU"}
     _write_json(folder / PARITY_FILE, found)
     card = write_model_card(
-        report, trained.decision, settings.rule_in_words, settings.normalization, parity
+        report,
+        trained.decision,
+        settings.rule_in_words,
+        settings.normalization,
+        parity,
+        len(trained.checkpoints),
     )
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
     return parity
+
+
+def _read_report(trained: TrainedNetwork) -> dict[str, Any] | None:
+    """Return report.json of a run; that of folds is completed by the data of the first fold."""
+    run = RunFolder(trained.folder)
+    if not run.has_report:
+        return None
+    first = RunFolder(trained.checkpoints[0].parent.parent)
+    if (run.report.get("data") or {}).get("splits") or not first.has_report:
+        return run.report
+    return run.report | {"data": first.report.get("data")}
 
 
 def make_settings(
@@ -162,12 +179,13 @@ def make_settings(
     given, decision = trained.preprocessing, trained.decision
     data = (report or {}).get("data") or {}
     phantom = bool(data["phantom"]) if "phantom" in data else None
-    title = str(trained.config.get("title") or trained.folder.name)
+    run = str(trained.config.get("title") or trained.folder.name)
     versions = {name: package_versions(name) for name in PACKAGES}
     normalization = trained.module.normalize.as_dict()
     return BundleSettings(
         bundle_version=BUNDLE_VERSION,
-        title=f"{title} (phantom data)" if phantom else title,
+        title=name_model(run, phantom),
+        run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         phantom=phantom,
         target=decision.target,

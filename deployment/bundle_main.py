@@ -16,7 +16,7 @@ from datamodules.formats.image_files import (
     reason_for_no_image,
     walk_files,
 )
-from deployment.bundle_reader import MAX_BATCH, MODEL_FILE, OpenedBundle, open_bundle
+from deployment.bundle_reader import MAX_BATCH, OpenedBundle, open_bundle
 from deployment.inference import InferencePipeline, LoadedImage, Prediction
 from deployment.result_files import (
     DICOM_OBJECTS,
@@ -237,10 +237,11 @@ class ResultWriter:
     ) -> None:
         self.folder, self.bundle = folder, bundle
         settings = bundle.settings
-        identity = ModelIdentity(
-            settings["title"],
+        identity = ModelIdentity.from_checkpoints(
+            settings["run"],
             settings["versions"]["medical-lightning"],
-            settings["files"][MODEL_FILE],
+            settings["checkpoints"],
+            settings["phantom"],
         )
         chosen = ResultOptions(
             probability_maps=options.probability_maps,
@@ -273,7 +274,7 @@ class ResultWriter:
         self._files.write(
             prediction, path, lambda: preprocessing.read(path).to_uint8(preprocessing.window)
         )
-        self._table.writerow(table_row(prediction, seconds))
+        self._table.writerow(table_row(prediction, self._files.names[prediction.id], seconds))
         self._file.flush()
         self._counts["images"] += 1
         self._counts["converted"] += prediction.converted_from_color

@@ -136,8 +136,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            "a bundle needs the package onnxruntime; install it with: uv sync --extra deploy"
-            " (without the repository: pip install onnxruntime)"
+            "a bundle needs the package onnxruntime; install it with: pip install onnxruntime, or"
+            " in a clone of medical-lightning with: uv sync --extra deploy"
         ) from error
     return onnxruntime
 

@@ -14,6 +14,7 @@ import hashlib
 import io
 import re
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -407,8 +408,11 @@ def import_highdicom(what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise UserError(
-            f"{what} needs the package {package}; install it with: uv sync --extra deploy"
+            f"{what} needs the package {package}; install it with: pip install {package}, or in a"
+            " clone of medical-lightning with: uv sync --extra deploy"
         ) from error
+    # its doubts about a name would print the name of the patient
+    warnings.filterwarnings("ignore", r"The string .* is unlikely to represent", UserWarning)
     return highdicom
 
 

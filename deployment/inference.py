@@ -83,7 +83,7 @@ class Preprocessing:
         Raises:
             UserError: Its type or shape is another one.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or not pixels.size:
             raise UserError(
                 f"an image is a uint8 array H x W or H x W x 3, not {pixels.dtype} of shape"
                 f" {pixels.shape}; display its values in 8 bits, or give the path of its file"

@@ -31,6 +31,7 @@ def write_model_card(
     rule: str,
     normalization: Mapping[str, Any],
     parity: Parity,
+    networks: int = 1,
 ) -> str:
     """Return the card in Markdown.
 
@@ -40,13 +41,14 @@ def write_model_card(
         rule: Rule in words.
         normalization: Mean, std and gamma of the pixels.
         parity: Comparison of the bundle with the run.
+        networks: Number of networks that answer together.
     """
     report = report or {}
     sections = {
-        "Task": _task(decision, rule, normalization),
+        "Task": [*_task(decision, rule, normalization), *_ensemble(networks)],
         "Training data": _data(report),
         "Leaks between the splits": _leaks(report),
-        "Scores": _scores(report),
+        "Scores": [*_scores_of_members(report, networks), *_scores(report)],
         "Calibration": _calibration(report),
         "Subgroups": _subgroups(report),
         "Agreement with the run": _agreement(parity),
@@ -73,12 +75,34 @@ def _task(decision: Decision, rule: str, normalization: Mapping[str, Any]) -> li
     what = "Masks" if decision.target == "mask" else "Labels"
     kind = "exclusive classes" if decision.exclusive else "independent classes"
     kind = kind if len(decision.classes) > 1 else "one class"
-    pixels = ", ".join(f"{name} {value}" for name, value in normalization.items())
+    pixels = ", ".join(f"{name} {_round(value)}" for name, value in normalization.items())
     return [
         f"{what} of {kind}: {', '.join(decision.classes)}.",
         f"Decision rule: {rule}.",
         f"Normalization of the pixels, which is part of the network: {pixels}.",
     ]
+
+
+def _ensemble(networks: int) -> list[str]:
+    if networks == 1:
+        return []
+    return [f"The answer is the mean of the probabilities of {networks} networks."]
+
+
+def _scores_of_members(report: Mapping[str, Any], networks: int) -> list[str]:
+    """Say that the scores of folds are not those of the networks together."""
+    if networks == 1 or report.get("evaluated_split", "test") != "out_of_fold":
+        return []
+    return [
+        f"These are scores of single networks, each on the images that it had not seen. The"
+        f" {networks} networks together were not scored here.",
+        "",
+    ]
+
+
+def _round(value: Any) -> str:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    return " ".join(f"{number:.6g}" for number in numbers)
 
 
 def _data(report: Mapping[str, Any]) -> list[str]:

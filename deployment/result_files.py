@@ -6,6 +6,7 @@ do=[predict] and a bundle's predict.py write the same files.
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +31,32 @@ class ModelIdentity(NamedTuple):
     Attributes:
         name: Title of its run.
         version: Version of this software.
-        digest: SHA-256 of its weights.
+        digest: SHA-256 of its weights, the same for a run and its bundle.
     """
 
     name: str
     version: str
     digest: str
+
+    @classmethod
+    def from_checkpoints(
+        cls, title: str, version: str, digests: Sequence[str], phantom: bool | None
+    ) -> "ModelIdentity":
+        """Make the identity of one network, or of several that answer together.
+
+        Args:
+            title: Title of the run.
+            version: Version of this software.
+            digests: SHA-256 of each checkpoint.
+            phantom: True if the network was trained on synthetic images, which its name then says.
+        """
+        joined = digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+        return cls(name_model(title, phantom), version, joined)
+
+
+def name_model(title: str, phantom: bool | None) -> str:
+    """Return the name of a network, which says that it has only seen phantoms."""
+    return f"{title} (phantom data)" if phantom else title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,12 +285,18 @@ def table_header(decision: Decision) -> list[str]:
     per_class = [
         f"{kind} {name}" if several else kind for name in decision.classes for kind in kinds
     ]
-    return ["id", "label", *per_class, "seconds"]
+    return ["id", "file", "label", *per_class, "seconds"]
 
 
-def table_row(prediction: Prediction, seconds: float) -> list[Any]:
-    """Return the row of one image in predictions.csv."""
-    cells: list[Any] = [prediction.id, prediction.label]
+def table_row(prediction: Prediction, name: str, seconds: float) -> list[Any]:
+    """Return the row of one image in predictions.csv.
+
+    Args:
+        prediction: Result of the image.
+        name: Name of its files in `masks/`, `overlays/` and so on, without suffix.
+        seconds: Time that it took.
+    """
+    cells: list[Any] = [prediction.id, name, prediction.label]
     areas, components = prediction.area_mm2, [box.name for box in prediction.boxes]
     for name in prediction.decision.classes:
         cells += [int(prediction.positive[name]), f"{prediction.probability[name]:.6f}"]

@@ -34,6 +34,8 @@ def bundle_run(cfg: DictConfig) -> None:
     """
     if not cfg.ckpt_path:
         raise UserError("do=bundle needs a trained network; name its run folder with ckpt_path=RUN")
+    if not Path(str(cfg.ckpt_path)).expanduser().exists():
+        raise UserError(f"ckpt_path={cfg.ckpt_path} does not exist; name a run folder")
     trained = load_trained_network(str(cfg.ckpt_path))
     data = prepare_data(cfg, trained)
     folder, parity = write_bundle(trained, iterate_test_images(data))

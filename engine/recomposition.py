@@ -34,10 +34,11 @@ FOREIGN_KEYS = (
     "code",  # another run's folder must not add a module whose code is then executed
 )
 FOREIGN_PREFIXES = ("paths.", "hydra", "preparation.", *SWEEP_OVERRIDE_PREFIXES)
-# the machine may be another one; of the trainer only what limits an evaluation is taken
-EVALUATION_TRAINER_KEYS = (
-    *("trainer.limit_test_batches", "trainer.limit_val_batches", "trainer.limit_predict_batches"),
-    *("trainer.inference_mode", "trainer.enable_progress_bar", "trainer.deterministic"),
+# the machine may be another one, and the precision of an evaluation is that of its own key
+MACHINE_KEYS = (
+    *("trainer", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy"),
+    *("trainer.precision", "trainer.sync_batchnorm", "trainer.benchmark", "trainer.profiler"),
+    *("trainer.fast_dev_run", "trainer.overfit_batches"),
 )
 # what the network sees of an image, also if the images are those of another data set
 INPUT_KEYS = (
@@ -50,6 +51,8 @@ TRAINING_KEYS = (
     *("encoder_lr_mult", "layer_decay", "auxiliary_weight"),
 )
 WEIGHT_KEYS = ("weights", "encoder_weights", "key", "gradient_checkpointing", "image_size")
+# keys that give the labels of the data set their meaning
+LABEL_KEYS = ("mask_values", "ignore_value", "inverted_masks", "categories", "columns")
 COMPARED_KEYS = ("image_size", "evaluation_size", "datamodule.channels", "module")
 
 
@@ -90,7 +93,8 @@ def recompose(words: Sequence[str]) -> list[str]:
         word for word in own if _key(word) not in set_here and not _key(word).startswith(replaced)
     ]
     if rank() == 0 and taken and not any(word.startswith("-") for word in words if word != "-m"):
-        print(f"settings of {named}: {shlex.join([*taken, *chosen])}")
+        images = f"; for these images: {shlex.join(chosen)}" if chosen else ""
+        print(f"settings of {named}: {shlex.join(taken)}{images}")
     return [*taken, *words]
 
 
@@ -124,6 +128,24 @@ def check_unchanged(cfg: DictConfig, run: Path | None, overrides: Iterable[str])
             f" {' '.join(f'{name}={_show(value)}' for name, value, _ in changed[:4])}, or restore"
             " the files"
         )
+
+
+def describe_other_labels(run: Path | None, cfg: DictConfig, overrides: Iterable[str]) -> str:
+    """Describe how a test reads labels differently than the training did; empty if it does not.
+
+    Args:
+        run: Folder of the run whose network is tested; None if unknown.
+        cfg: Configuration of the command.
+        overrides: Overrides of the command.
+    """
+    before = {} if run is None else RunFolder(run).config.get("datamodule") or {}
+    given = {_key(word).split(".")[1] for word in overrides if _key(word).startswith("datamodule.")}
+    changed = []
+    for name in LABEL_KEYS:
+        now = _plain(cfg, f"datamodule.{name}")
+        if name in given and name in before and before[name] != now:
+            changed.append(f"datamodule.{name}={_show(now)}, in training {_show(before[name])}")
+    return f"labels are read by {'; '.join(changed)}" if changed else ""
 
 
 def find_run(path: str) -> Path | None:
@@ -178,8 +200,7 @@ def _is_taken(word: str, continues: bool) -> bool:
     key = _key(word)
     if key in FOREIGN_KEYS or key.startswith(FOREIGN_PREFIXES):
         return False
-    trains = key == "trainer" or key.startswith("trainer.")
-    return continues or not trains or key in EVALUATION_TRAINER_KEYS
+    return continues or key not in MACHINE_KEYS
 
 
 def _chosen_experiment(run: Path) -> list[str]:
@@ -219,7 +240,9 @@ def _data_words(words: Sequence[str], steps: Sequence[str], run: Path) -> list[s
     root, named = str(data.get("root")), _value(words, "datamodule.root")
     if named is not None and Path(named).expanduser().resolve() != Path(root).resolve():
         chosen = [] if steps != ["predict"] or "datamodule" in given else ["datamodule=folder"]
-        return chosen + ([] if "datamodule.phantom" in given else ["datamodule.phantom=null"])
+        # an experiment's transforms need not be keys of the folder's, which trains nothing
+        missing = ["datamodule.phantom"] + ["datamodule.augmentation"] * bool(chosen)
+        return [*chosen, *(f"{key}=null" for key in missing if key not in given)]
     if named is not None or "datamodule" in given or data.get("phantom") or not Path(root).is_dir():
         return []
     return [quote_override("datamodule.root", Path(root).absolute())]

@@ -207,9 +207,9 @@ def _format_size(data: ManifestDataModule) -> str:
 
 def _format_window(data: ManifestDataModule) -> list[str]:
     """Describe the window of images of more than 8 bits; empty if there are none."""
-    if not data.cache.deep.any():
+    window = data.display_window() if data.cache.deep.any() else None
+    if window is None:
         return []
-    window = data.display_window() or (0.0, 0.0)
     where = "in images of more than 8 bits"
     if isinstance(window[0], tuple):
         return [f"{format_window(window)} of the channels become black and white {where}"]

@@ -24,7 +24,7 @@ from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.evaluation_precision import FULL_PRECISION, set_evaluation_precision
-from engine.recomposition import check_unchanged, find_run
+from engine.recomposition import check_unchanged, describe_other_labels, find_run
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
 from engine.run_references import (
@@ -39,7 +39,6 @@ from engine.seen_images import (
     check_test_images,
     earlier_records,
     image_size_is_given,
-    images_of,
     is_trained_on_val,
 )
 from engine.tracking.logger import close_loggers
@@ -67,6 +66,7 @@ from lightning_modules.training_record import (
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
 from reporting.run_folder import CONFIG_FILE, RunFolder
+from reporting.training_images import collect_images
 
 
 def run_stages(
@@ -371,10 +371,10 @@ def _run_experiment(
         module.parent_records = [record for _, _, record in records if record is not None]
         if check_resume(cfg, trainer, module):
             note = ", ".join(filter(None, [note, "settings changed on the way"]))
-    _add_to_title(cfg, callbacks, note)
+    _add_to_title(cfg, callbacks, ", ".join(filter(None, [note, _other_labels(cfg)])))
     save_config(cfg)
     if rank() == 0 and "fit" in cfg.do and not cfg.trainer.fast_dev_run:
-        images_of(data).write(Path(cfg.paths.run))
+        collect_images(data).write(Path(cfg.paths.run))
     print_summary(cfg, trainer, module, data, prepared)
     code = 1
     try:
@@ -387,6 +387,13 @@ def _run_experiment(
     if data.unreadable and "predict" in cfg.do and rank() == 0:
         _report_unreadable(data, Path(cfg.paths.run))
     return score
+
+
+def _other_labels(cfg: DictConfig) -> str:
+    """Describe how a test reads labels differently than the training of its network did."""
+    if "test" not in cfg.do or "fit" in cfg.do or not cfg.ckpt_path:
+        return ""
+    return describe_other_labels(find_run(str(cfg.ckpt_path)), cfg, task_overrides() or [])
 
 
 def _report_unreadable(data: ManifestDataModule, run_dir: Path) -> None:

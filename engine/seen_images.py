@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
-from datamodules.manifest.manifest import SPLITS
 from engine.ensemble import FoldEnsemble
 from engine.resume import find_resume_checkpoint
 from engine.run_references import find_start_checkpoint, resolve_checkpoint
@@ -71,13 +69,6 @@ def check_test_images(
     return next((note for note in notes if note), None)
 
 
-def images_of(data: ManifestDataModule, splits: tuple[str, ...] = SPLITS) -> TrainingImages:
-    """Collect the images of some splits of a prepared data module."""
-    kept = data.table.rows["split"].isin(splits).to_numpy()
-    digests = np.char.decode(np.asarray(data.cache.digests)[kept], "ascii")
-    return collect_images(data.table.rows[kept], digests.tolist(), data.cache.thumbnails[kept])
-
-
 def _check_near_duplicates(data: ManifestDataModule, path: Path, key: str) -> str | None:
     """Refuse a test on images that nearly equal those that a run was trained on.
 
@@ -95,7 +86,7 @@ def _check_near_duplicates(data: ManifestDataModule, path: Path, key: str) -> st
     learned = TrainingImages.read(path.parent.parent)
     if learned is None:
         return None
-    tested = images_of(data, ("test",))
+    tested = collect_images(data, ("test",))
     found = learned.near_duplicates_of(tested)
     if not found:
         return None

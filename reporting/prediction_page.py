@@ -31,8 +31,9 @@ class PredictedRow:
         area: Pixels of the mask of each class; empty for labels.
         area_mm2: The same in mm^2; None if the pixel spacing is not known.
         components: Number of connected components of all masks.
-        margin: Difference to the rule: positive for an image that shows a class, and closer to 0
-            the less certain the decision is.
+        margin: Smallest difference of a class's probability from its threshold; of exclusive
+            labels that of the two highest probabilities. The decision is the less certain the
+            closer it is to 0.
     """
 
     id: str
@@ -138,7 +139,13 @@ def summarize(rows: Sequence[PredictedRow], classes: Sequence[str]) -> dict[str,
         if areas:
             sentence += f"; median area {np.median(areas):,.0f} px"
             physical = [row.area_mm2[name] for row in shown if row.area_mm2 is not None]
-            sentence += f" ({np.median(physical):,.0f} mm²)" if physical else ""
+            if len(physical) == len(shown):
+                sentence += f" ({np.median(physical):,.0f} mm²)"
+            elif physical:
+                sentence += (
+                    f"; {np.median(physical):,.0f} mm² in the {len(physical):,} images whose pixel"
+                    " spacing is known"
+                )
         found[name] = sentence
     return found
 
@@ -158,7 +165,7 @@ def choose_images(
     largest = sorted(shown, key=lambda row: -sum(row.area.values()))
     random = np.random.default_rng(0).permutation(len(rows)).tolist()
     kinds = {
-        "least certain: nearest to the threshold": by_margin,
+        "least certain": by_margin,
         "highest probability": shown,
         **({"largest masks": largest} if is_mask else {}),
         "random images": [rows[place] for place in random],

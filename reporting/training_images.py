@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
 from datamodules.manifest.leakage import NearDuplicate, find_near_duplicates
+from datamodules.manifest.manifest import SPLITS
 
 SPLIT_FILE, THUMBNAIL_FILE = "split.csv", "thumbnails.npz"
 COLUMNS = ("id", "group", "split", "sha256")
@@ -101,15 +103,9 @@ class TrainingImages:
         return list(best.values())
 
 
-def collect_images(
-    rows: pd.DataFrame, digests: Sequence[str], pictures: np.ndarray
-) -> TrainingImages:
-    """Collect the images of a manifest.
-
-    Args:
-        rows: Rows of the manifest with `id`, `group` and `split`.
-        digests: SHA-256 of the content of each row's file.
-        pictures: Thumbnail of each row.
-    """
-    table = rows[["id", "group", "split"]].astype(str).assign(sha256=list(digests))
-    return TrainingImages(table.reset_index(drop=True), np.asarray(pictures))
+def collect_images(data: Any, splits: Sequence[str] = SPLITS) -> TrainingImages:
+    """Collect the images of some splits of a prepared data module, with its table and cache."""
+    kept = data.table.rows["split"].isin(splits).to_numpy()
+    digests = np.char.decode(np.asarray(data.cache.digests)[kept], "ascii").tolist()
+    table = data.table.rows.loc[kept, ["id", "group", "split"]].astype(str).assign(sha256=digests)
+    return TrainingImages(table.reset_index(drop=True), np.asarray(data.cache.thumbnails[kept]))

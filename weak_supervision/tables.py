@@ -11,7 +11,7 @@ import pandas as pd
 
 from datamodules.base import ManifestDataModule
 from datamodules.formats.rle import encode_rle
-from datamodules.manifest.manifest import FILE_COLUMNS, Manifest
+from datamodules.manifest.manifest import FILE_COLUMNS, SPLITS, Manifest
 from weak_supervision.pipeline import PseudoLabel
 from weak_supervision.quality import mask_features
 
@@ -163,7 +163,10 @@ def write_outputs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_split_tables(folder, pseudo_labels, threshold)
-    table = replace(data.table, phantom=data.table.phantom or data.phantom is not None)
+    read = data.table.rows["split"].isin(SPLITS)  # not the files that cannot be read
+    rows = data.table.rows[read].reset_index(drop=True)
+    phantom = data.table.phantom or data.phantom is not None
+    table = replace(data.table, rows=rows, phantom=phantom)
     for file, kind in (
         ("manifest.csv", select_pseudo_mask),
         ("true_manifest.csv", select_true_mask),

@@ -29,7 +29,7 @@ ROWS = [_row(n, n / 100, (n > 50) * (200 - n), 0.25 if n % 2 else None) for n in
 def test_images_are_chosen_by_certainty_probability_and_size_and_none_twice():
     found = choose_images(ROWS, 3, is_mask=True)
     names = {why: [row.id for row in rows] for why, rows in found.items()}
-    assert names["least certain: nearest to the threshold"] == ["case050", "case049", "case051"]
+    assert names["least certain"] == ["case050", "case049", "case051"]
     assert names["highest probability"] == ["case099", "case098", "case097"]
     assert names["largest masks"] == ["case052", "case053", "case054"]  # 51 is shown already
     every = [name for each in names.values() for name in each]
@@ -42,8 +42,11 @@ def test_counts_and_median_areas_are_those_of_the_images_that_show_the_class():
     pixels = np.median([row.area["lesion"] for row in shown])
     physical = np.median([row.area_mm2["lesion"] for row in shown if row.area_mm2])
     assert summarize(ROWS, ["lesion"]) == {
-        "lesion": f"49 of 100 images (49.0%); median area {pixels:,.0f} px ({physical:,.0f} mm²)"
+        "lesion": f"49 of 100 images (49.0%); median area {pixels:,.0f} px; {physical:,.0f} mm² in"
+        " the 25 images whose pixel spacing is known"
     }
+    known = [_row(n, 0.9, 10 + n, 0.5) for n in range(5)]
+    assert summarize(known, ["lesion"])["lesion"].endswith("median area 12 px (6 mm²)")
 
 
 def test_names_from_data_are_escaped_and_missing_files_are_named(tmp_path):
