@@ -53,6 +53,7 @@ DIRECTION_TEXT = re.compile(r"[LRAPHF]{1,3}")  # of a row or column: left, right
 AXIS_TOLERANCE = 1e-3  # by which rows and columns may miss a right angle, or unit length
 MAX_LONG_STRING = 64  # characters of an element of the type LO
 MAX_SEGMENTS = 65_535  # SegmentNumber has 16 bits
+PROBABILITY_DIGITS = 4  # PyTorch and onnxruntime differ by some 1e-7
 NOMINAL_THICKNESS = 1.0  # mm; highdicom reads no spacing without one, and a projection has none
 MANUFACTURER = "medical-lightning (open source)"
 RESEARCH_NOTICE = (
@@ -198,7 +199,7 @@ def write_report(
     _check_probabilities(findings)
     header = read_film_header(film)
     kinds = [_codes_of(finding.name, codes) for finding in findings]
-    decided = [(each.name, float(each.probability), bool(each.positive)) for each in findings]
+    decided = [(each.name, _rounded(each), bool(each.positive)) for each in findings]
     groups = [
         _measurement_group(highdicom, finding, kind, rule, header, algorithm)
         for finding, kind in zip(findings, kinds, strict=True)
@@ -210,6 +211,11 @@ def write_report(
         **_common_elements("SR", header, algorithm, [repr((decided, kinds, rule)).encode()]),
     )
     return _write_object(made, path)
+
+
+def _rounded(finding: ClassFinding) -> float:
+    """Return the probability with the digits that a run and its bundle have in common."""
+    return round(float(finding.probability), PROBABILITY_DIGITS)
 
 
 def read_film_header(film: Path) -> Dataset:
@@ -543,7 +549,7 @@ def _measurement_group(
         measurements=[
             sr.Measurement(
                 name=Code("122157", "DCM", "Probability"),
-                value=round(float(finding.probability), 6),
+                value=_rounded(finding),
                 unit=Code("1", "UCUM", "no units"),
             )
         ],

@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch import nn
 
 from callbacks.prediction_writer import PredictionWriter
+from datamodules.base import TrainedWindow
 from datamodules.errors import UserError
 from datamodules.folder import FolderDataModule
 from datamodules.formats.rle import decode_rle, decode_siim
@@ -232,6 +233,32 @@ def test_what_is_no_image_and_what_is_broken_is_listed(tmp_path):
     assert "cannot be decoded" in table["broken"]["problem"] and table["case0"]["problem"] == ""
     left_out = (tmp_path / "run" / "predictions" / "left_out.csv").read_text()
     assert "letter.pdf,no image by its suffix or content" in left_out and "broken" in left_out
+
+
+def test_images_of_16_bits_are_left_out_by_a_network_that_has_seen_8(tmp_path):
+    images = draw(3)
+    folder = save(tmp_path / "images", images)
+    assert cv2.imwrite(str(folder / "deep.png"), images["case0"].astype(np.uint16) * 257)
+    data = FolderDataModule(
+        classes=["lesion"],
+        root=str(folder),
+        cache_dir=str(tmp_path / "cache"),
+        image_size=SIDE,
+        num_workers=0,
+    )
+    data.trained_window = TrainedWindow(None, False)
+    data.prepare_data()
+    assert "datamodule.window=[low,high]" in data.unreadable["deep"] and len(data.unreadable) == 1
+    assert data.display_window() is None
+    only = tmp_path / "only"
+    only.mkdir()
+    (folder / "deep.png").rename(only / "deep.png")
+    alone = FolderDataModule(
+        classes=["lesion"], root=str(only), cache_dir=str(tmp_path / "cache"), image_size=SIDE
+    )
+    alone.trained_window = TrainedWindow(None, False)
+    with pytest.raises(UserError, match="1 image has more than 8 bits"):
+        alone.prepare_data()
 
 
 def test_color_images_are_counted(tmp_path):

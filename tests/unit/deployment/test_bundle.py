@@ -198,6 +198,9 @@ def test_the_card_says_what_is_missing(tmp_path):
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", label_module(["ill"]))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match="onnxruntime; install it with: uv sync --extra deploy"):
+    with pytest.raises(
+        UserError,
+        match=r"onnxruntime; install it with: pip install onnxruntime, .*uv sync --extra deploy",
+    ):
         write_bundle(load_trained_network(run), [])
     assert not (run / bundle_module.BUNDLE_FOLDER).exists()

@@ -7,7 +7,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from datamodules.errors import UserError
+from engine.composition import compose_run
+from engine.config_check import check_arguments
 from engine.recomposition import check_unchanged, recompose
+from engine.user_code import CONF
 
 
 def _write_run(folder: Path, overrides: list[str], config: dict | None = None, **hydra) -> Path:
@@ -67,6 +70,17 @@ def test_any_folder_is_predicted_with_the_input_settings_of_the_run_alone(tmp_pa
     assert added <= set(words)
     left_out = ("datamodule.view", "datamodule/augmentation", "datamodule.seed")
     assert not any(word.startswith(left_out) for word in words)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_a_folder_is_composed_for_every_experiment(tmp_path, name):
+    run = _write_run(tmp_path / "run", [f"experiment={name}", "scale=demo"])
+    cfg = compose_run(recompose(["do=predict", f"ckpt_path={run}", "datamodule.root=new"]))
+    for key in ("module.classes", "module.exclusive"):  # of experiments that take them from data
+        if str(OmegaConf.to_container(cfg.module)[key[7:]]).startswith("${data:"):
+            OmegaConf.update(cfg, key, ["a"] if key.endswith("classes") else False)
+    check_arguments(cfg.datamodule)
+    assert cfg.datamodule._target_.endswith("FolderDataModule") and cfg.datamodule.phantom is None
 
 
 def test_the_folder_of_the_run_is_predicted_as_the_data_set_that_it_is(tmp_path):
