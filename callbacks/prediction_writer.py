@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from callbacks.prediction_progress import PredictionProgress, PredictionRecord
 from datamodules.arguments import FilePath, NonNegativeInt, validated
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
@@ -30,6 +29,7 @@ from datamodules.manifest.manifest import SPLITS, get_crop, row_spacing
 from datamodules.manifest.validation import BLANK_REASON
 from datamodules.pneumothorax import write_siim_csv
 from deployment.inference import LoadedImage, Prediction, decide, is_color_file
+from deployment.prediction_progress import PredictionProgress, PredictionRecord
 from deployment.result_files import (
     TABLE_FILE,
     ModelIdentity,
