@@ -312,7 +312,7 @@ class PredictionWriter(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say how a prediction that was interrupted goes on."""
+        """Print the command that continues an interrupted prediction."""
         if not trainer.predicting or not hasattr(self, "_pool"):
             return
         self._pool.shutdown(cancel_futures=True)

@@ -14,7 +14,7 @@ PATTERN = ".progress-*.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRecord:
-    """What is kept of the prediction of one image.
+    """Prediction of one image, without its masks and maps.
 
     Attributes:
         digest: SHA-256 of the image's file.

@@ -98,7 +98,7 @@ class ImageRecord:
 
 @dataclass
 class LayoutContent:
-    """What a layout read.
+    """Content that a layout read from a folder.
 
     Attributes:
         records: One per image.
@@ -119,7 +119,7 @@ class LayoutContent:
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """What the user says about a folder; see the arguments of `OwnDataModule`."""
+    """Options that the user sets for a folder; see the arguments of `OwnDataModule`."""
 
     normalized: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -185,7 +185,7 @@ class FolderTree:
 
     @cached_property
     def json_kinds(self) -> dict[str, str]:
-        """What the JSON files are: `coco`, `labelme` or `label_studio`; others are left out.
+        """Return the kinds of the JSON files: `coco`, `labelme` or `label_studio`; others are left out.
 
         Each file is parsed once for all layouts.
         """

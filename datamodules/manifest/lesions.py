@@ -37,7 +37,7 @@ class Lesions:
 
 @dataclass(frozen=True)
 class LesionVisibility:
-    """What is left of the lesions on the network's canvas.
+    """Sizes of the lesions on the network's canvas.
 
     Attributes:
         lesions: Number of lesions.
