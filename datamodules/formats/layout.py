@@ -185,9 +185,9 @@ class FolderTree:
 
     @cached_property
     def json_kinds(self) -> dict[str, str]:
-        """Return the kinds of the JSON files: `coco`, `labelme` or `label_studio`; others are left out.
+        """Return the kind of each JSON file: `coco`, `labelme` or `label_studio`.
 
-        Each file is parsed once for all layouts.
+        Other files are left out. Each file is parsed once for all layouts.
         """
         kinds = {file: _json_kind(self.path(file)) for file in self.with_suffix(".json")}
         return {file: kind for file, kind in kinds.items() if kind is not None}
