@@ -109,7 +109,7 @@ def test_labels_of_a_folder(labels, folder, cli, tmp_path):
     assert code == 0, said
     table = pd.read_csv(tmp_path / "run/predictions/predictions.csv").set_index("id")
     assert sorted(table.index) == ["film", "high", "wide"]
-    assert list(table) == ["label", "positive", "probability", "seconds"]
+    assert list(table) == ["file", "label", "positive", "probability", "seconds"]
     threshold = json.loads((labels / "fold0/report.json").read_text())["rule"]["pneumothorax"][
         "threshold"
     ]

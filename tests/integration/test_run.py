@@ -130,9 +130,8 @@ def test_given_numbers_that_the_checkpoint_would_replace_end_the_run(cli, export
             "was trained with module.mean=[0.25] module.std=[0.125], but this run has"
             " module.mean=[0.449] module.std=[0.226]; set module.mean=[0.25] module.std=[0.125]"
         ), said
-    fit(
-        cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}"
-    )  # auto takes the checkpoint's
+    auto = ["module.mean=auto", "module.std=auto"]  # takes the checkpoint's
+    fit(cli, tmp_path / "c", export, "do=[test]", f"ckpt_path={tmp_path / 'a'}", *auto)
     stored = json.loads((tmp_path / "c/report.json").read_text())["normalization"]
     assert stored == {
         "mean": [0.25],

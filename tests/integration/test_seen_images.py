@@ -236,9 +236,8 @@ def test_a_run_that_was_trained_with_leaks_is_tested_and_its_title_says_so(
         json.loads((tmp_path / "a/report.json").read_text())["title"]
         == "lora_pneumonia (leaks between the splits are allowed)"
     )
-    code, said = _again(
-        cli, radiographs, tmp_path / "a", folder=tmp_path / "b"
-    )  # another split, whose test images were trained on
+    split = "datamodule.split=group"  # another split, whose test images were trained on
+    code, said = _again(cli, radiographs, tmp_path / "a", split, folder=tmp_path / "b")
     assert code == 0, said
     assert re.search(
         r"^lora_pneumonia \(\d+ of \d+ test images were trained on\)$",

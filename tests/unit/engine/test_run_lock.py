@@ -191,7 +191,8 @@ def _taken(folder: Path) -> set[Path]:
 @pytest.mark.slow
 def test_a_run_and_a_sweep_take_other_names_where_theirs_are_taken(export, tmp_path):
     taken = _taken(tmp_path / "runs" / "demo")
-    words = ("do=[inspect]", f"datamodule.root={export}", "datamodule.phantom=null")
+    words = ("experiment=demo", "do=[inspect]", f"datamodule.root={export}")
+    words += ("datamodule.phantom=null",)
     run, sweep = (
         _run(*words, folder=tmp_path),
         _run("-m", *words, "seed=1,2", "hydra/launcher=basic", folder=tmp_path),
@@ -229,7 +230,8 @@ def test_a_trial_believes_an_outcome_of_its_own_overrides_alone(holder, export, 
 
     The outcome of the trial that a killed sweep had started is taken over.
     """
-    words = ["do=[inspect]", f"datamodule.root={export}", "datamodule.phantom=null", "seed=3"]
+    words = ["experiment=demo", "do=[inspect]", f"datamodule.root={export}"]
+    words += ["datamodule.phantom=null", "seed=3"]
     sweep = tmp_path / "sweep"
     process = holder(sweep / "0", ["seed=4"])
     (sweep / "0" / "outcome.json").write_text(
