@@ -143,6 +143,7 @@ class PredictionWriter(Callback):
             return
         self._check_classes(pl_module)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        self._checkpoint_digests = [file_digest(path) for path in self.checkpoints]
         self._progress = PredictionProgress(self.folder, self._settings(pl_module, data))
         kept: dict[str, PredictionRecord] = {}
         if self.resume:
@@ -157,15 +158,17 @@ class PredictionWriter(Callback):
         self._records = dict(kept) if trainer.is_global_zero else {}
         trainer.strategy.barrier("the progress of all processes is read")
         if trainer.is_global_zero:
-            self._progress.remove()
-        trainer.strategy.barrier("the progress of all processes is removed")
-        self._progress.start(trainer.global_rank, self._records.values())
+            self._progress.start(0, self._records.values())
+            self._progress.remove_others()
+        trainer.strategy.barrier("the first process has the progress of all")
+        if not trainer.is_global_zero:
+            self._progress.start(trainer.global_rank, ())
 
     def _settings(self, module: EvaluatedModule, data: ServingDataModule) -> dict[str, Any]:
         """Return everything beside the images that the predictions depend on."""
         window = data.current_window().as_state if data.cache.deep.any() else None
         return {
-            "checkpoints": [file_digest(path) for path in self.checkpoints],
+            "checkpoints": self._checkpoint_digests,
             "image_size": data.current_image_size().as_config,
             "window": window,
             "tta": getattr(module.net, "tta", "none"),
@@ -199,7 +202,7 @@ class PredictionWriter(Callback):
         identity = ModelIdentity.from_checkpoints(
             self._run_title(),
             package_versions("medical-lightning"),
-            [file_digest(path) for path in self.checkpoints],
+            self._checkpoint_digests,
             self._trained_on_phantoms(),
         )
         self._files = ResultFiles(self.folder, self._decision, ids, self.options, identity)

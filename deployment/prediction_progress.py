@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from datamodules.formats.atomic_write import atomic_write
 from reporting.prediction_page import PredictedRow
 
 PATTERN = ".progress-*.jsonl"
@@ -96,21 +97,28 @@ class PredictionProgress:
     def start(self, rank: int, finished: Iterable[PredictionRecord]) -> None:
         """Begin this process's file, with the images that were finished before.
 
+        It takes the place of an earlier one in one step, so that a kill loses no finished image.
+
         Args:
             rank: Number of the process.
             finished: Finished images; those of all processes belong to the first one.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._path = self.folder / f".progress-{rank}.jsonl"
         lines = [json.dumps(self.settings), *(json.dumps(asdict(each)) for each in finished)]
-        self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        atomic_write(self._path, ("\n".join(lines) + "\n").encode())
 
     def add(self, records: Iterable[PredictionRecord]) -> None:
         """Add finished images, whose files are on disk already."""
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(each)) + "\n" for each in records)
 
+    def remove_others(self) -> None:
+        """Remove the files of all other processes, whose images this one's holds."""
+        for path in self.folder.glob(PATTERN):
+            if path != self._path:
+                path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the files of all processes."""
-        for path in self.folder.glob(PATTERN):
-            path.unlink(missing_ok=True)
+        self.remove_others()
+        self._path.unlink(missing_ok=True)

@@ -134,13 +134,15 @@ def _evaluate(
         checkpoint_io.adopt_image_size(data, start)
         checkpoint_io.adopt_window(data, start)
     other_precision = "fit" not in cfg.do and start and _rule_precision(start) != trainer.precision
-    own_val = start is not None and is_trained_on_val(data, _record_of(start))
+    searches = "fit" in cfg.do or changed
+    if other_precision and start:
+        searches = searches or is_trained_on_val(data, _record_of(start))
     _refer_to_checkpoints(trainer, [] if start is None else [start])
     if changed:
         _check_views(cfg, data)
         _build_ensemble(cfg, module, start)
         start = None
-    if ("fit" in cfg.do or changed or (other_precision and own_val)) and data.can_validate:
+    if searches and data.can_validate:
         # the rule depends on the weights and on the inference
         trainer.validate(module, datamodule=data, ckpt_path=start, weights_only=True, verbose=False)
         start = start if "fit" in cfg.do else None  # another run's file keeps its own rule
