@@ -20,9 +20,9 @@ from lightning import Callback
 from parts import Parts
 
 NET = [
-    "module.net.net.architecture=tf_efficientnetv2_s",
-    "~module.net.net.channels",
-    "~module.net.net.layers",
+    "module.net.encoder.name=tf_efficientnetv2_s",
+    "~module.net.channels",
+    "~module.net.layers",
 ]
 COMMON = [
     "scale=demo",
@@ -34,8 +34,8 @@ VARIANTS = {
     "full": [
         "module/net=classifier",
         "~module.net.net",
-        "module.net.architecture=tf_efficientnetv2_s",
-        "module.net.weights=null",
+        "module.net.encoder.name=tf_efficientnetv2_s",
+        "module.net.encoder.weights=null",
     ],
     "lora": NET,
     "lora, adapter alone": [*NET, "module.net.checkpoint=adapter"],

@@ -81,8 +81,8 @@ def train(folder: Path, run_dir: Path, size: int, words: list[str]) -> None:
             "datamodule.cls_prob=null",
         ),
         *(
-            "module.net.encoder_name=resnet18",
-            "module.net.encoder_weights=null",
+            "module.net.encoder.name=resnet18",
+            "module.net.encoder.weights=null",
             "module.encoder_lr_mult=1.0",
             "datamodule.batch_size=8",
         ),

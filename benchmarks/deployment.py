@@ -31,16 +31,14 @@ from tests.factories.trained_run import label_module, mask_module, write_run
 UNETPP = {
     "_target_": "lightning_modules.networks.build_smp_network",
     "architecture": "UnetPlusPlus",
-    "encoder_name": "resnet34",
-    "encoder_weights": None,
+    "encoder": {"name": "resnet34", "weights": None},
     "in_channels": 1,
     "classes": 1,
 }
 EFFICIENTNET = {
     "_target_": "lightning_modules.networks.build_classifier",
     "library": "timm",
-    "architecture": "tf_efficientnetv2_s",
-    "weights": None,
+    "encoder": {"name": "tf_efficientnetv2_s", "weights": None},
     "classes": 1,
     "in_channels": 1,
 }

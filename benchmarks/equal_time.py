@@ -28,7 +28,7 @@ from reporting.run_folder import find_checkpoint
 COMMON = (
     "experiment=unetpp_brain_tumor",
     "evaluation_size=256",
-    "module.net.encoder_weights=null",
+    "module.net.encoder.weights=null",
     "datamodule.batch_size=8",
     "datamodule.augmentation.transforms.elastic=null",
     "datamodule.augmentation.transforms.blur=null",

@@ -56,7 +56,7 @@ print(loop.run(int(sys.argv[5])))
 
 
 BRAIN = (
-    "module.net={encoder_name:resnet34,encoder_weights:null,encoder_depth:5,"
+    "module.net={encoder:{name:resnet34,weights:null},encoder_depth:5,"
     "decoder_channels:[256,128,64,32,16]}"
 )
 # experiment, plain loop, overrides that make the demo's network the published one, from scratch
@@ -66,9 +66,9 @@ TASKS = {
         "lora_pneumonia",
         ("plain_lora", "PlainLora"),
         [
-            "module.net.net.architecture=tf_efficientnetv2_s",
-            "~module.net.net.channels",
-            "~module.net.net.layers",
+            "module.net.encoder.name=tf_efficientnetv2_s",
+            "~module.net.channels",
+            "~module.net.layers",
             "init_from=null",
         ],
     ),

@@ -141,6 +141,7 @@ class ReportWriter(Callback):
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
             "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
             "normalization": module.normalize.as_dict(),
+            "pretrained_weights": module.pretrained_weights,
             "devices": describe_devices(trainer),
         }
         if self.checkpoints:

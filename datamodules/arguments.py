@@ -33,6 +33,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
     validate_call,
@@ -261,6 +262,13 @@ class FromMapping:
         return core_schema.no_info_plain_validator_function(build)
 
 
+def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=VALIDATION_CONFIG)
+    except PydanticUserError:  # a `config_dataclass` has its own configuration
+        return TypeAdapter(annotation)
+
+
 def check_value(key: str, value: Any, annotation: Any) -> None:
     """Check a configuration value that none of our constructors takes, such as a Trainer key.
 
@@ -273,7 +281,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         ArgumentError: The value is not allowed.
     """
     try:
-        TypeAdapter(annotation, config=VALIDATION_CONFIG).validate_python(value)
+        _type_adapter(annotation).validate_python(value)
     except ValidationError as error:
         first: Any = error.errors()[0]
         path, problem = _explain(first, value, annotation, first["loc"])

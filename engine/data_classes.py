@@ -14,7 +14,7 @@ from datamodules.errors import UserError
 
 FROM_DATA = "${data:"
 EXCLUSIVE_KEYS = ("module.exclusive",)
-CHANNEL_KEYS = ("module.net.classes", "module.net.net.classes")
+CHANNEL_KEYS = ("module.net.classes",)
 
 
 def set_known_classes(cfg: DictConfig, record: Mapping[str, Any] | None = None) -> None:

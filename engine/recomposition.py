@@ -50,7 +50,7 @@ TRAINING_KEYS = (
     *("optimizer", "scheduler", "loss", "monitor", "measurements", "compile", "channels_last"),
     *("encoder_lr_mult", "layer_decay", "auxiliary_weight"),
 )
-WEIGHT_KEYS = ("weights", "encoder_weights", "key", "gradient_checkpointing", "image_size")
+WEIGHT_KEYS = ("weights", "weights_folder", "gradient_checkpointing", "image_size")
 # keys that give the labels of the data set their meaning
 LABEL_KEYS = ("mask_values", "ignore_value", "inverted_masks", "categories", "columns")
 COMPARED_KEYS = ("image_size", "evaluation_size", "datamodule.channels", "module")

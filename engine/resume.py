@@ -62,8 +62,7 @@ SETTING_KEYS = (  # settings of the training that a checkpoint's state could ove
 )
 IGNORED_KEYS = (
     "weights",
-    "encoder_weights",
-    "key",
+    "weights_folder",
     "gradient_checkpointing",
 )  # last parts of keys of weights, which those of a checkpoint replace
 STEPS, IMAGES = "steps of the schedule", "images a step"

@@ -23,6 +23,10 @@ from engine.resume import find_resume_checkpoint
 from engine.run_references import PreparedRun, find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
+from lightning_modules.pretrained.configuration import weight_keys
+from lightning_modules.pretrained.resolver import EXTRA
+from lightning_modules.pretrained.sources import AUTO
 from reporting.commands import relative_to_cwd
 from reporting.data_page import short_description
 from reporting.live_run import device_names, sampling_schedule
@@ -38,34 +42,30 @@ def get_curriculum(trainer: Trainer) -> Sequence[StageConfig]:
 
 def describe_network(asked: DictConfig, module: SupervisedModule) -> list[str]:
     """Describe the network by its names in conf."""
-    known: dict[str, Any] = {}
     part: Any = OmegaConf.to_container(asked, resolve=True)
-    lora = part.get("lora") if isinstance(part, dict) else None
-    adapted = isinstance(part, dict) and "lora" in part
-    while isinstance(part, Mapping):
-        known = {
-            **{str(key): value for key, value in part.items() if isinstance(value, str)},
-            **known,
-        }
-        part = part.get("net")
-    words = [known[key] for key in ("architecture", "encoder_name") if key in known] or [
-        type(module.net).__name__
-    ]
-    words += ([f"LoRA of rank {lora['rank']}"] if lora else ["linear probe"]) if adapted else []
-    return words
+    part = part if isinstance(part, dict) else {}
+    encoder = part.get("encoder")
+    names = [part.get("architecture"), encoder.get("name") if isinstance(encoder, dict) else None]
+    words = [str(name) for name in names if name] or [type(module.net).__name__]
+    lora = part.get("lora")
+    probe = "linear probe" if isinstance(module.net, FrozenBackboneClassifier) else None
+    return [*words, *([f"LoRA of rank {lora['rank']}"] if lora else [probe] if probe else [])]
 
 
-def describe_start(cfg: DictConfig) -> str:
+def describe_start(cfg: DictConfig, module: SupervisedModule) -> str:
     """Describe the initial weights: a checkpoint, pretrained weights or random ones."""
     if find_resume_checkpoint(cfg) or cfg.ckpt_path:
         return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
-    part: Any = cfg.module.net
-    named = [part.get("encoder_weights") or part.get("weights")]
-    while OmegaConf.is_dict(part.get("net")):
-        part = part.net
-        named.append(part.get("encoder_weights") or part.get("weights"))
-    weights = cfg.init_from or next(filter(None, named), None)
-    return f"from {weights}" if weights else "from scratch"
+    if cfg.init_from:
+        return f"from {cfg.init_from}"
+    pretrained = getattr(module.net, "pretrained", None)
+    if pretrained is not None:
+        return f"from {pretrained}"
+    named = dict(weight_keys(cfg))
+    if AUTO in named.values():
+        key = next(key for key, value in named.items() if value == AUTO)
+        return f"from scratch, because {key}=auto found no weights on this machine ({EXTRA})"
+    return "from " + (", ".join(named.values()) or "scratch")
 
 
 def describe_normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
@@ -185,7 +185,9 @@ def run_summary(
     if window := _format_window(data):
         found["gray values"] = window[0]
     return found | {
-        "network": ", ".join([*describe_network(cfg.module.net, module), describe_start(cfg)]),
+        "network": ", ".join(
+            [*describe_network(cfg.module.net, module), describe_start(cfg, module)]
+        ),
         "parameters": (
             f"{sizes[0]:,} trained" + (f" of {sizes[1]:,}" if sizes[0] < sizes[1] else "")
         ),

@@ -56,7 +56,8 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.pretrained_weights import drop_replaced_weights
+from lightning_modules.pretrained.configuration import drop_replaced_weights, find_requests
+from lightning_modules.pretrained.resolver import resolve
 from lightning_modules.training_record import (
     RECORD_KEY,
     RULE_PRECISION_KEY,
@@ -354,13 +355,16 @@ def _run_experiment(
         if window_note and rank() == 0:
             print(window_note, file=sys.stderr)
     data.check_workers()
+    records = earlier_records(cfg, ensemble)
+    starts = [path for _, path, _ in records[: 1 if ensemble else None]]
+    check_weights(cfg, starts)
     data.prepare_data()  # the data is checked before a network is built
     set_classes_from_data(cfg, data.table)
-    records = earlier_records(cfg, ensemble)
     note = check_test_images(cfg, data, records)
     if "fit" in cfg.do:
         _ = data.pool  # and so is the sampling
-    module = build_module(cfg, data, [path for _, path, _ in records[: 1 if ensemble else None]])
+    module = build_module(cfg, data, starts)
+    module.pretrained_weights = _pretrained_weights(module, records)
     _check_same_task(cfg, records, module, data)
     if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
         cfg.trainer.strategy = ddp_strategy(module)
@@ -417,6 +421,31 @@ def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | 
     if checkpoint is None or "fit" in cfg.do:
         return None
     return _record_of(checkpoint)
+
+
+def check_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> None:
+    """Find all pretrained weights, or download them, before any image is read.
+
+    Args:
+        cfg: Configuration of the run.
+        checkpoints: Checkpoints from which weights are loaded later.
+
+    Raises:
+        UserError: Weights cannot be had; the message names the ways that work.
+    """
+    own = cfg.copy()
+    drop_replaced_weights(own, checkpoints)
+    for request in find_requests(own):
+        resolve(request)
+
+
+def _pretrained_weights(module: SupervisedModule, records: list[Record]) -> list[dict[str, Any]]:
+    """Return the pretrained weights of the network, or of the run that it goes on from."""
+    found = getattr(module.net, "pretrained", None)
+    if found is not None:
+        return [found.as_dict()]
+    earlier = (record.get("pretrained", []) for _, _, record in records[:1] if record is not None)
+    return next(earlier, [])
 
 
 def build_module(

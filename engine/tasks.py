@@ -398,6 +398,12 @@ def _write_bundle(cfg: DictConfig) -> None:
     bundle_run(cfg)
 
 
+def _fetch_weights(cfg: DictConfig) -> None:
+    from engine.fetch import run_fetch
+
+    run_fetch(cfg)
+
+
 STANDALONE_TASKS = {
     "compare": _compare_runs,
     "inspect": _run_data_task,
@@ -405,6 +411,7 @@ STANDALONE_TASKS = {
     "export": _run_data_task,
     "crop": _run_data_task,
     "doctor": _run_doctor,
+    "fetch": _fetch_weights,
     "bundle": _write_bundle,
     "wandb_sweep": _write_wandb_sweep,
 }

@@ -96,6 +96,9 @@ class SupervisedModule(LightningModule):
         self.encoder_lr_mult, self.layer_decay = encoder_lr_mult, layer_decay
         self.auxiliary_weight = auxiliary_weight
         self.settings: dict[str, Any] = {}  # settings that a resumed fit must not change unnoticed
+        self.pretrained_weights: list[
+            dict[str, Any]
+        ] = []  # origin of the pretrained weights that this training began with
         self.parent_records: list[
             dict[str, Any]
         ] = []  # records of the checkpoints that this training starts from

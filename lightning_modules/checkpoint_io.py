@@ -186,7 +186,7 @@ def load_weights(module: SupervisedModule, path: Path) -> bool:
         except UserError as refusal:
             raise UserError(
                 f"init_from={path} does not fit: {refusal}; name a run of the same architecture, or"
-                " set module.net.net"
+                " set module.net.encoder"
             ) from refusal
         stored = _strip_prefix(state, "normalize.")
         check_compatible(module.normalize, {"state_dict": stored}, path)

@@ -60,14 +60,9 @@ class ClassificationModule(EvaluatedModule):
         net = self.net.net if isinstance(self.net, FrozenBackboneClassifier) else self.net
         logits = getattr(find_head(net)[1], "out_features", len(self.classes))
         if logits != len(self.classes):
-            key = (
-                "module.net.net.classes"
-                if isinstance(self.net, FrozenBackboneClassifier)
-                else "module.net.classes"
-            )
             raise UserError(
                 f"the network gives {logits} logits, but module.classes names {len(self.classes)};"
-                f" set {key}={len(self.classes)}"
+                f" set module.net.classes={len(self.classes)}"
             )
 
     def setup(self, stage: str) -> None:

@@ -78,6 +78,7 @@ def make_record(
         "cache_size": data.cache_size.as_config,  # at which images are letterboxed first
         "frame": data.frame,
         "window": data.current_window().as_state,
+        "pretrained": module.pretrained_weights,
         "normalization": {name: normalize[name] for name in ("mean", "std", "gamma")},
     }
 

@@ -20,11 +20,11 @@ from engine.doctor.environment import (
     check_cache_folder,
     check_commit,
     check_data_folder,
-    check_hub,
     check_packages,
     check_runs_folder,
     check_slurm,
     check_wandb,
+    check_weights,
 )
 from engine.doctor.hardware import (
     check_cores,
@@ -100,7 +100,7 @@ LOOKING: dict[str, Check] = {
         "packages": check_packages,
         "commit": check_commit,
         "wandb": check_wandb,
-        "hub": check_hub,
+        "weights": check_weights,
         "slurm": check_slurm,
     },
 }

@@ -7,17 +7,19 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 from datamodules.data_root import check_root
-from datamodules.errors import ManifestError
+from datamodules.errors import ManifestError, UserError
 from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices
 from engine.tracking.logger import is_logged_in
-from lightning_modules.pretrained_weights import weight_keys
+from lightning_modules.pretrained.configuration import weight_keys
+from lightning_modules.pretrained.sources import AUTO
 from reporting.commands import INSTALLED
 from reporting.report_data import git_commit as commit_here
 from reporting.report_data import package_versions
@@ -143,10 +145,6 @@ def _count_files(root: Path) -> int:
     return number
 
 
-TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # values that huggingface_hub reads as true
-HUB_HOME = "~/.cache/huggingface"
-
-
 def check_wandb(cfg: DictConfig) -> CheckResult:
     """Check for a W&B login; the key is not shown."""
     login = is_logged_in()
@@ -167,34 +165,40 @@ def check_wandb(cfg: DictConfig) -> CheckResult:
     return CheckResult({"W&B": message}, known)
 
 
-def check_hub(cfg: DictConfig) -> CheckResult:
-    """Check that the pretrained weights of the experiment are available."""
-    place = os.environ.get("HF_HOME", HUB_HOME)
+def check_weights(cfg: DictConfig) -> CheckResult:
+    """Check where the pretrained weights of the experiment come from; nothing is downloaded."""
+    from lightning_modules.pretrained.configuration import find_requests
+    from lightning_modules.pretrained.hub import TRUE_VALUES
+    from lightning_modules.pretrained.resolver import resolve, unavailable_error
+
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES
-    stored = len(list(Path(place).expanduser().glob("hub/models--*")))
-    asked = dict(requested_weights(cfg))
-    wants = ", ".join(f"{key}={value}" for key, value in asked.items()) or "no pretrained weights"
-    message = (
-        f"{place}: {stored} models; {'offline (HF_HUB_OFFLINE)' if offline else 'online'}; this run"
-        f" asks for {wants}"
-    )
-    known = {"home": place, "offline": offline, "models": stored, "asked": list(asked)}
-    if asked and offline and not stored:
-        key = next(iter(asked))
-        what = (
-            f"{key}={asked[key]} asks for pretrained weights, but HF_HUB_OFFLINE is set and {place}"
-            " holds no model"
-        )
-        fix = (
-            "unset HF_HUB_OFFLINE, set HF_HOME to a filled cache, or start from scratch with"
-            f" {key}=null"
-        )
-        return CheckResult({"hub": message}, known, (Issue("stops a run", what, fix),))
-    return CheckResult({"hub": message}, known)
+    known: dict[str, Any] = {"offline": offline, "found": [], "missing": []}
+    words, issues = [], []
+    try:
+        for request in find_requests(cfg):
+            found = resolve(request, online=False)
+            if found is not None:
+                words.append(f"{request.key}: {found}")
+                known["found"].append(request.key)
+                continue
+            if request.value == AUTO:
+                words.append(f"{request.key}=auto: none on this machine, from scratch")
+                continue
+            known["missing"].append(request.key)
+            words.append(f"{request.key}={request.value}: downloaded from {request.source}")
+            if offline:
+                refusal = str(unavailable_error(request, "HF_HUB_OFFLINE is set"))
+                what, _, fix = refusal.partition("; ")
+                issues.append(Issue("stops a run", what, fix))
+    except UserError as refusal:
+        what, _, fix = str(refusal).rpartition("; ")
+        issues.append(Issue("stops a run", what, fix))
+    message = "; ".join(words) or "this run asks for no pretrained weights"
+    return CheckResult({"weights": message}, known, tuple(issues))
 
 
 def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yield the network's keys that name weights on a hub, and their values.
+    """Yield the network's keys that name pretrained weights of a library, and their values.
 
     Local files and folders are left out.
     """

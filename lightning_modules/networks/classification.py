@@ -4,140 +4,141 @@ A network that is in neither library gets a file of its own next to this one.
 """
 
 import difflib
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from datamodules.arguments import ImageSizeArgument, PositiveInt, validated
+from datamodules.arguments import FromMapping, ImageSizeArgument, PositiveInt, validated
 from datamodules.errors import UserError
+from lightning_modules.networks.encoder_config import EncoderConfig
 from lightning_modules.networks.input_size import (
     timm_size_arguments,
     torchvision_size_arguments,
 )
-from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.reading import (
+    check_loaded,
+    check_not_larger,
+    match_state,
+    read_weights,
+    rename_efficientnet,
+    without_timm_warnings,
+)
+from lightning_modules.pretrained.requests import WEIGHTS_KEY, classifier_request
+from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
+
+# torchvision builds these networks differently with weights: they convert their input themselves
+CONVERTING_NETWORKS = ("googlenet", "inception_v3")
+AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
 @validated
 def build_classifier(
     library: Literal["timm", "torchvision"],
-    architecture: str,
-    weights: str | None = "imagenet",
+    encoder: Annotated[EncoderConfig, FromMapping()],
     classes: PositiveInt = 1,
     in_channels: PositiveInt = 1,
     image_size: ImageSizeArgument | None = None,
-    key: str = "module.net.weights",
     **architecture_arguments: Any,
 ) -> nn.Module:
     """Build a classifier of timm or torchvision by name; its logits are `B x classes`.
 
-    With downloaded weights, its attribute `statistics` holds the mean and std that they expect.
+    With pretrained weights, its attribute `pretrained` says where they came from; `statistics`
+    holds the mean and std that they expect, if these are known.
 
     Args:
         library: `timm` or `torchvision`.
-        architecture: Name in that library.
-        weights: `imagenet` (downloaded), a local file with the network's state_dict (of any head),
-            or None for scratch.
+        encoder: Name of the network in that library, and its weights (of any head).
         classes: Number of classes and logits.
         in_channels: 1 for gray images; pretrained weights of three channels are then summed.
         image_size: Size of the images, for networks that are built for one size (with windows or
-            position embeddings); None uses the architecture's own.
-        key: Configuration key of `weights`, for error messages.
+            position embeddings); None uses the architecture's own. timm resamples their weights.
         **architecture_arguments: Arguments of the architecture.
 
     Raises:
-        UserError: The name is unknown, or the weights cannot be downloaded or read.
+        UserError: The name is unknown, or the weights cannot be had or do not fit.
     """
-    fetch = weights == "imagenet"
-    if library == "timm" and _is_timm_model(architecture):
-        architecture_arguments |= timm_size_arguments(
-            architecture, image_size, architecture_arguments
-        )
-    elif library == "torchvision" and not fetch:  # its pretrained weights have one size
+    name = encoder.name
+    _check_name(library, name)
+    request = classifier_request(library, encoder)
+    found = None if request is None else resolve(request)
+    if library == "timm":
+        architecture_arguments |= timm_size_arguments(name, image_size, architecture_arguments)
+    elif found is None or found.origin == "file":  # its published weights have one size
         architecture_arguments |= torchvision_size_arguments(
-            architecture, image_size, architecture_arguments
+            name, image_size, architecture_arguments
         )
-    net = _build_classifier(
-        library, architecture, fetch, classes, in_channels, architecture_arguments, key
-    )
-    # EfficientNets initialize the rows of a small head up to 1 / sqrt(classes)
-    find_head(net)[1].reset_parameters()  # type: ignore[operator]
-    if fetch:
-        net.statistics = _classifier_statistics(net, library, architecture, in_channels)  # type: ignore[assignment]
-    if weights is not None and not fetch:
-        _load_backbone(net, Path(weights), key, in_channels)
-    return net
-
-
-def _build_classifier(
-    library: str,
-    architecture: str,
-    pretrained: bool,
-    classes: int,
-    in_channels: int,
-    architecture_arguments: dict[str, Any],
-    key: str,
-) -> nn.Module:
-    makers = {"timm": _build_timm, "torchvision": _build_torchvision}
+    build = _build_timm if library == "timm" else _build_torchvision
     try:
-        return makers[library](
-            architecture, pretrained, classes, in_channels, architecture_arguments
-        )
+        net = build(name, classes, in_channels, architecture_arguments, found)
     except UserError:
         raise
-    except Exception as error:
-        known = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
-        if is_hub_error(error) or (known and pretrained and not isinstance(error, TypeError)):
-            raise download_error(key, "imagenet", architecture, error) from error
-        if not known:
-            raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{library} cannot build '{architecture}' ({str(error)[:160]}); correct the keys of"
-            " module.net"
+            f"{library} cannot build '{name}' ({str(error)[:160]}); correct the keys of module.net"
         ) from error
+    if found is not None:
+        net.pretrained = found  # type: ignore[assignment]
+        if found.is_published:
+            net.statistics = _classifier_statistics(net, library, name, in_channels)  # type: ignore[assignment]
+    return net
 
 
 def _build_timm(
     architecture: str,
-    pretrained: bool,
     classes: int,
     in_channels: int,
     architecture_arguments: dict[str, Any],
+    weights: ResolvedWeights | None,
 ) -> nn.Module:
     from lightning_modules.networks.library_imports import timm
 
-    if not _is_timm_model(architecture):
-        raise _unknown_architecture_error("timm", architecture, timm.list_models())
-    return timm.create_model(
-        architecture,
-        pretrained=pretrained,
-        num_classes=classes,
-        in_chans=in_channels,
-        **architecture_arguments,
-    )
+    def create(**more: Any) -> nn.Module:
+        return timm.create_model(
+            architecture,
+            num_classes=classes,
+            in_chans=in_channels,
+            **architecture_arguments,
+            **more,
+        )
 
-
-def _is_timm_model(architecture: str) -> bool:
-    from lightning_modules.networks.library_imports import timm
-
-    return bool(timm.is_model(architecture.split(".")[0]))
+    net = create()
+    head = find_head(net)[0]
+    # EfficientNets initialize the rows of a small head up to 1 / sqrt(classes)
+    find_head(net)[1].reset_parameters()  # type: ignore[operator]
+    if weights is None:
+        return net
+    own = net.state_dict()
+    state = rename_efficientnet(read_weights(weights.path, WEIGHTS_KEY), own)
+    check_not_larger(own, state, weights.path, WEIGHTS_KEY)
+    replaced = (f"{head}.",)
+    try:
+        net.load_state_dict(match_state(own, state, weights.path, WEIGHTS_KEY, replaced))
+    except UserError as refusal:  # timm renames older weights, and resamples those of another size
+        initial = {name: value for name, value in own.items() if name.startswith(replaced)}
+        try:
+            with without_timm_warnings():
+                net = create(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
+            check_loaded(net, state, weights.path, WEIGHTS_KEY, replaced)
+        except (UserError, RuntimeError, KeyError, ValueError):
+            raise refusal from None
+        net.load_state_dict(initial, strict=False)
+    return net
 
 
 def _build_torchvision(
     architecture: str,
-    pretrained: bool,
     classes: int,
     in_channels: int,
     architecture_arguments: dict[str, Any],
+    weights: ResolvedWeights | None,
 ) -> nn.Module:
-    from torchvision.models import get_model, list_models
+    from torchvision.models import get_model
 
-    if architecture not in list_models():
-        raise _unknown_architecture_error("torchvision", architecture, list_models())
-    net = get_model(
-        architecture, weights="DEFAULT" if pretrained else None, **architecture_arguments
-    )
+    converts = architecture in CONVERTING_NETWORKS and weights is not None
+    if converts:
+        architecture_arguments = {"transform_input": in_channels == 3} | architecture_arguments
+    net = get_model(architecture, weights=None, **architecture_arguments)
     name, head = find_head(net)
     _replace_layer(net, name, nn.Linear(head.in_features, classes))  # type: ignore[arg-type]
     first, stem = next(
@@ -161,13 +162,23 @@ def _build_torchvision(
             state | ({"bias": stem.bias.detach()} if stem.bias is not None else {})
         )
         _replace_layer(net, first, fresh)
+    if weights is not None:
+        state = read_weights(weights.path, WEIGHTS_KEY)
+        replaced = (f"{name}.", *(f"{each}." for each in AUXILIARY_HEADS))
+        own = net.state_dict()
+        net.load_state_dict(match_state(own, state, weights.path, WEIGHTS_KEY, replaced))
+    if converts and "aux_logits" not in architecture_arguments:
+        net.aux_logits = False  # as torchvision does with its weights
+        for each in AUXILIARY_HEADS:
+            if hasattr(net, each):
+                setattr(net, each, None)
     return net
 
 
 def _classifier_statistics(
     net: nn.Module, library: str, architecture: str, in_channels: int
 ) -> PixelStatistics:
-    """Return mean and std that the downloaded weights expect, as stated by the library."""
+    """Return mean and std that the published weights expect, as stated by the library."""
     source = f"ImageNet weights of {architecture}"
     if library == "timm":
         stated: Any = net.pretrained_cfg
@@ -180,6 +191,21 @@ def _classifier_statistics(
             source, f"torchvision states no mean and std of the {source}"
         )
     return PixelStatistics.from_weights(transforms.mean, transforms.std, source, in_channels)
+
+
+def _check_name(library: str, architecture: str) -> None:
+    """Refuse a name that the library does not have."""
+    if library == "timm":
+        from lightning_modules.networks.library_imports import timm
+
+        known, available = bool(timm.is_model(architecture.split(".")[0])), timm.list_models()
+    else:
+        from torchvision.models import list_models
+
+        available = list_models()
+        known = architecture in available
+    if not known:
+        raise _unknown_architecture_error(library, architecture, available)
 
 
 def _unknown_architecture_error(library: str, architecture: str, available: list[str]) -> UserError:
@@ -207,28 +233,3 @@ def find_head(net: nn.Module) -> tuple[str, nn.Module]:
 def _replace_layer(net: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(net.get_submodule(parent), child, layer)
-
-
-def _load_backbone(net: nn.Module, path: Path, key: str, in_channels: int) -> None:
-    """Load all weights except a head of another size."""
-    state, own = read_state_dict(path, key, in_channels, net), net.state_dict()
-    head = find_head(net)[0]
-    missing = [
-        name
-        for name in own
-        if not name.startswith(f"{head}.")
-        and (name not in state or state[name].shape != own[name].shape)
-    ]
-    if missing:
-        raise UserError(
-            f"{path} lacks {len(missing)} of the network's weights (the first is {missing[0]});"
-            " name the weights of the same architecture"
-        )
-    net.load_state_dict(
-        own
-        | {
-            name: value
-            for name, value in state.items()
-            if name in own and value.shape == own[name].shape
-        }
-    )

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from datamodules.arguments import FromMapping, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.classification import build_classifier, find_head
 from lightning_modules.networks.lora_config import AdapterConfig
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.resolver import ResolvedWeights
 
 
 @validated
@@ -52,6 +53,11 @@ class FrozenBackboneClassifier(nn.Module):
         self._register_state_dict_hook(_drop_frozen_keys)
         self.register_load_state_dict_pre_hook(_restore_frozen_keys)
         self.train()  # Lightning does not change the modes of a module
+
+    @property
+    def pretrained(self) -> ResolvedWeights | None:
+        """Pretrained weights of the wrapped network; None from scratch."""
+        return getattr(self.net, "pretrained", None)
 
     @property
     def statistics(self) -> PixelStatistics | None:
@@ -103,9 +109,8 @@ class FrozenBackboneClassifier(nn.Module):
         elif state["frozen"] != self.fingerprint():
             raise UserError(
                 "the checkpoint holds only an adapter, and its frozen weights differ from those of"
-                " this run; use the same init_from or module.net.net.weights and the same seed as"
-                " its"
-                " run (see config.yaml there)"
+                " this run; use the same init_from or module.net.encoder.weights and the same seed"
+                " as its run (see config.yaml there)"
             )
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
@@ -161,3 +166,19 @@ def _restore_frozen_keys(
     if stored.get("checkpoint") == "adapter":
         for name, value in module.frozen_parameters().items():
             state.setdefault(f"{prefix}net.{name}", value.detach().clone())
+
+
+@validated
+def build_frozen_classifier(
+    lora: Annotated[AdapterConfig, FromMapping()] | None,
+    checkpoint: Literal["whole", "adapter"] = "whole",
+    **classifier: Any,
+) -> FrozenBackboneClassifier:
+    """Build a classifier of timm or torchvision with a frozen backbone, by name.
+
+    Args:
+        lora: As in `FrozenBackboneClassifier`.
+        checkpoint: As in `FrozenBackboneClassifier`.
+        **classifier: Arguments of `build_classifier`.
+    """
+    return FrozenBackboneClassifier(build_classifier(**classifier), lora, checkpoint)

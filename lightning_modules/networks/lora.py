@@ -20,7 +20,7 @@ def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
 
     Args:
         net: Network of timm or torchvision.
-        head: Name of its head, which is not changed.
+        head: Name of its head, which is not changed; empty for an encoder without one.
         adapters: Configuration of the adapters; without `targets` they are added to
             `layers_to_adapt`.
 
@@ -57,6 +57,34 @@ def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
     _patch_adapted_layers(net)
 
 
+def adapt_encoder(net: nn.Module, adapters: AdapterConfig) -> None:
+    """Freeze the encoder of a segmentation network and inject adapters into it, in place.
+
+    Stages that no logit depends on get none.
+
+    Args:
+        net: Network with an `encoder`.
+        adapters: Configuration of the adapters.
+
+    Raises:
+        UserError: No layer of the encoder matches.
+    """
+    encoder: Any = net.encoder
+    used = {name for name, value in encoder.named_parameters() if value.requires_grad}
+    encoder.requires_grad_(False)
+    inject_adapters(encoder, "", adapters)
+    for name, layer in encoder.named_modules():
+        if isinstance(layer, BaseTunerLayer) and isinstance(layer, nn.Module):
+            before = name.replace(".base_layer", "")
+            if not any(each.startswith(f"{before}.") for each in used):
+                layer.requires_grad_(False)
+
+
+def has_adapters(net: nn.Module) -> bool:
+    """Return True if a network has LoRA adapters."""
+    return any(isinstance(layer, BaseTunerLayer) for layer in net.modules())
+
+
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
     """Yield every Conv2d with groups == 1 and the layers of every attention; not the head.
 
@@ -72,7 +100,7 @@ def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
         if isinstance(layer, nn.MultiheadAttention)
     )
     for name, layer in net.named_modules():
-        if name == head or name.startswith(f"{head}.") or name.startswith(whole):
+        if (head and (name == head or name.startswith(f"{head}."))) or name.startswith(whole):
             continue
         linear = isinstance(layer, nn.Linear) and name.startswith(inside)
         if (

@@ -4,26 +4,38 @@ A network that is not in that library gets a file of its own next to this one; s
 """
 
 import inspect
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from datamodules.arguments import (
     Fraction,
+    FromMapping,
     ImageSizeArgument,
     PositiveInt,
     check_value,
     validated,
 )
 from datamodules.errors import UserError
+from lightning_modules.networks.encoder_config import EncoderConfig
 from lightning_modules.networks.input_size import timm_size_arguments
 from lightning_modules.networks.library_imports import smp
-from lightning_modules.networks.pretrained import download_error, is_hub_error, read_state_dict
+from lightning_modules.networks.lora_config import AdapterConfig
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.reading import (
+    check_loaded,
+    check_not_larger,
+    match_state,
+    read_weights,
+    rename_efficientnet,
+    without_timm_warnings,
+)
+from lightning_modules.pretrained.requests import WEIGHTS_KEY, encoder_request
+from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
 ARGUMENT_TYPES = {  # arguments of the library's networks, which check few of them
     "classes": PositiveInt,
@@ -49,105 +61,173 @@ ARGUMENT_TYPES = {  # arguments of the library's networks, which check few of th
 @validated
 def build_smp_network(
     architecture: str,
-    encoder_name: str,
-    encoder_weights: str | None = "imagenet",
+    encoder: Annotated[EncoderConfig, FromMapping()],
     image_size: ImageSizeArgument | None = None,
+    lora: Annotated[AdapterConfig, FromMapping()] | None = None,
     **architecture_arguments: Any,
 ) -> nn.Module:
     """Build a network of segmentation-models-pytorch by name.
 
-    With downloaded weights, its attribute `statistics` holds the mean and std that the encoder
-    expects.
+    With pretrained weights of the encoder, its attribute `pretrained` says where they came from;
+    `statistics` holds the mean and std that they expect, if these are known.
 
     Args:
         architecture: `UnetPlusPlus`, `Unet`, `FPN`, ...
-        encoder_name: Name in smp, such as `resnet34`.
-        encoder_weights: Name in smp (downloaded from the hub), a local file with the encoder's
-            state_dict, or None to start from scratch.
-        image_size: Size of the images, for encoders of timm (`tu-...`) that are built for one size
-            (with windows or position embeddings); None uses the encoder's own.
+        encoder: Name of the encoder in smp or timm, and its weights.
+        image_size: Size of the images, for encoders of timm that are built for one size (with
+            windows or position embeddings); None uses the encoder's own.
+        lora: Adapters of the encoder, whose other weights are frozen, or their settings as a
+            mapping; None trains the whole network.
         **architecture_arguments: Arguments of the architecture.
 
     Raises:
         UserError: A name is unknown, an argument belongs to another architecture, logits would not
-            have the image's size, or weights cannot be downloaded or read.
+            have the image's size, or weights cannot be had or do not fit.
     """
-    _check_arguments(architecture, encoder_name, architecture_arguments)
-    if encoder_name.startswith("tu-"):
+    name = encoder_name(encoder.name)
+    _check_arguments(architecture, name, architecture_arguments)
+    if name.startswith("tu-"):
         architecture_arguments |= timm_size_arguments(
-            encoder_name.removeprefix("tu-"), image_size, architecture_arguments
+            name.removeprefix("tu-"), image_size, architecture_arguments
         )
-    local = encoder_weights is not None and (
-        "/" in encoder_weights or Path(encoder_weights).exists()
-    )
+    request = encoder_request(encoder)
+    found = None if request is None else resolve(request)
+    state = None if found is None else read_weights(found.path, WEIGHTS_KEY)
     arguments = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in architecture_arguments.items()
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in architecture_arguments.items()
     }
     try:
-        net = getattr(smp, architecture)(
-            encoder_name=encoder_name,
-            encoder_weights=None if local else encoder_weights,
-            **arguments,
-        )
+        net = _build(architecture, name, arguments, state, found)
+    except UserError:
+        raise
     except (OSError, KeyError, RuntimeError, ImportError) as error:
-        if encoder_weights is None or local:
-            raise _build_error(architecture, error, "correct module.net.encoder_name") from error
-        raise download_error(
-            "module.net.encoder_weights", encoder_weights, encoder_name, error
-        ) from error
-    except Exception as error:  # the hub client raises its own network errors
-        if encoder_weights is not None and is_hub_error(error):
-            raise download_error(
-                "module.net.encoder_weights", encoder_weights, encoder_name, error
-            ) from error
-        if not isinstance(error, TypeError | ValueError | AssertionError):
-            raise
+        raise _build_error(architecture, error, "correct module.net.encoder.name") from error
+    except (TypeError, ValueError, AssertionError) as error:
         raise _build_error(architecture, error, "correct the keys of module.net") from error
-    if local:
-        _load_encoder(
-            net.encoder, Path(str(encoder_weights)), architecture_arguments.get("in_channels", 3)
-        )
-    elif encoder_weights is not None:
-        net.statistics = _encoder_statistics(
-            net.encoder, encoder_name, encoder_weights, architecture_arguments.get("in_channels", 3)
-        )
+    in_channels = architecture_arguments.get("in_channels", 3)
+    if found is not None:
+        net.pretrained = found  # type: ignore[assignment]
+        if found.is_published:
+            statistics = _encoder_statistics(net.encoder, name, found, in_channels)
+            net.statistics = statistics  # type: ignore[assignment]
     if architecture_arguments.get("encoder_depth", 5) < 5:
-        _freeze_unused_parameters(net, architecture_arguments.get("in_channels", 3))
+        _freeze_unused_parameters(net, in_channels)
+    if lora is not None:
+        from lightning_modules.networks.lora import adapt_encoder  # peft takes a second
+
+        adapt_encoder(net, lora)
     return net
 
 
-def _encoder_statistics(encoder: Any, name: str, weights: str, in_channels: int) -> PixelStatistics:
-    """Return mean and std that the encoder's downloaded weights expect, as stated by the library.
+def encoder_name(name: str) -> str:
+    """Return the name of an encoder in smp: its own, else that of timm with the prefix `tu-`."""
+    from lightning_modules.networks.library_imports import timm
+
+    if name in smp.encoders.encoders or name.startswith("tu-"):
+        return name
+    return f"tu-{name}" if timm.is_model(name.split(".")[0]) else name
+
+
+def _build(
+    architecture: str,
+    name: str,
+    arguments: dict[str, Any],
+    state: dict[str, Tensor] | None,
+    weights: ResolvedWeights | None,
+) -> nn.Module:
+    """Build the network with an encoder that has the weights of `state`."""
+
+    def create(**more: Any) -> nn.Module:
+        pretrained = True if more else None
+        return getattr(smp, architecture)(
+            encoder_name=name, encoder_weights=pretrained, **arguments, **more
+        )
+
+    net = create()
+    if state is None or weights is None:
+        return net
+    encoder: Any = net.encoder
+    if name.startswith("tu-"):
+        of_timm = {key: value for key, value in state.items() if not key.startswith("model.")}
+        if of_timm:
+            return _load_timm_encoder(net, create, name.removeprefix("tu-"), of_timm, weights)
+    own = encoder.state_dict()
+    encoder.load_state_dict(match_state(own, state, weights.path, WEIGHTS_KEY))
+    return net
+
+
+def _load_timm_encoder(
+    net: nn.Module,
+    create: Callable[..., nn.Module],
+    name: str,
+    state: dict[str, Tensor],
+    weights: ResolvedWeights,
+) -> nn.Module:
+    """Build a network whose encoder has the weights of a whole classifier of timm.
+
+    timm takes the layers that the encoder has, and resamples and renames weights.
+
+    Args:
+        net: The network from scratch.
+        create: Function that builds it with further arguments.
+        name: Name of the classifier in timm.
+        state: Its weights.
+        weights: Their origin.
+    """
+    from lightning_modules.networks.library_imports import timm
+
+    with torch.device("meta"):
+        whole = timm.create_model(name).state_dict()
+    state = rename_efficientnet(state, whole)
+    check_not_larger(whole, state, weights.path, WEIGHTS_KEY)
+    try:
+        with without_timm_warnings():
+            loaded = create(pretrained_cfg_overlay={"state_dict": dict(state)})
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{WEIGHTS_KEY}={weights.path} does not fit {name} ({reason}); name the weights of the"
+            " same architecture"
+        ) from error
+    check_loaded(loaded.encoder, state, weights.path, WEIGHTS_KEY, ())  # type: ignore[arg-type]
+    return loaded
+
+
+def _encoder_statistics(
+    encoder: Any, name: str, weights: ResolvedWeights, in_channels: int
+) -> PixelStatistics | None:
+    """Return mean and std that the encoder's published weights expect, as stated by the library.
 
     An encoder that wraps a timm model has the model's own configuration, also for the old `timm-`
-    names, which smp's function does not find.
+    names. For the others a small file lies beside the weights (config.json).
     """
+    asked = weights.asked
     source = (
-        f"ImageNet weights of {name}" if weights == "imagenet" else f"weights '{weights}' of {name}"
+        f"ImageNet weights of {name}"
+        if asked in ("imagenet", "auto")
+        else f"weights '{asked}' of {name}"
     )
     stated = getattr(getattr(encoder, "model", None), "pretrained_cfg", None)
     if stated:
         return PixelStatistics.from_weights(stated["mean"], stated["std"], source, in_channels)
+    config = weights.files.get("config.json")
+    if config is None:
+        return None
     try:
-        params = smp.encoders.get_preprocessing_params(
-            name, pretrained=weights
-        )  # a small file that smp downloaded with the weights
-    except Exception as error:
-        if not (
-            is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError | TypeError)
-        ):
-            raise
+        params = json.loads(config.read_text(encoding="utf-8"))
+        mean, std = params["mean"], params["std"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return PixelStatistics.unusable(
             source, f"smp does not state the mean and std of the {source} ({str(error)[:120]})"
         )
     return PixelStatistics.from_weights(
-        params["mean"],
-        params["std"],
+        mean,
+        std,
         source,
         in_channels,
-        params["input_range"],
-        params["input_space"],
+        params.get("input_range", [0, 1]),
+        params.get("input_space", "RGB"),
     )
 
 
@@ -208,16 +288,3 @@ def _pronoun(names: list[str]) -> str:
 def _build_error(architecture: str, error: Exception, hint: str) -> UserError:
     reason = " ".join(str(error).split()).rstrip(".")[:160]
     return UserError(f"module.net: {architecture} cannot be built ({reason}); {hint}")
-
-
-def _load_encoder(encoder: nn.Module, path: Path, in_channels: int) -> None:
-    state = read_state_dict(path, "module.net.encoder_weights", in_channels, encoder)
-    missing = sorted(encoder.state_dict().keys() - state.keys())
-    if missing:
-        raise UserError(
-            f"{path} lacks {len(missing)} of the encoder's weights (the first is {missing[0]});"
-            " name the weights of the same encoder"
-        )
-    encoder.load_state_dict(
-        {name: weight for name, weight in state.items() if name in encoder.state_dict()}
-    )

@@ -5,16 +5,27 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from datamodules.arguments import Fraction, PositiveFloat, PositiveInt, check_value, validated
+from datamodules.arguments import (
+    FilePath,
+    Fraction,
+    FromMapping,
+    PositiveFloat,
+    PositiveInt,
+    check_value,
+    validated,
+)
 from datamodules.errors import UserError
-from lightning_modules.networks.pretrained import download_error, is_hub_error
+from lightning_modules.networks.lora_config import AdapterConfig
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.reading import read_weights
+from lightning_modules.pretrained.requests import UPERNET_KEY, transformers_request
+from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
 SWIN_STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SHAPE_KEYS = (
@@ -31,26 +42,30 @@ PROCESSOR_FILES = (
 )  # files in a folder that state mean and std
 
 
-def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None:
+def load_upernet_weights(net: nn.Module, found: ResolvedWeights) -> PixelStatistics | None:
     """Load weights of a complete UPerNet, or only of a Swin, into a UperNetForSemanticSegmentation.
 
     Args:
         net: Network to fill.
-        weights: Name on the hub, or a local folder.
+        found: The weights, a folder that transformers wrote.
 
     Returns:
-        Mean and std that the weights expect; None if a local folder does not state them.
+        Mean and std that the weights expect; None if the folder does not state them.
 
     Raises:
-        UserError: They cannot be downloaded or read, or have another shape.
+        UserError: They cannot be read, or have another shape.
     """
     from transformers import AutoConfig, SwinBackbone, UperNetForSemanticSegmentation
 
+    weights, folder = found.asked, found.path.parent
+    read_weights(
+        found.path, UPERNET_KEY
+    )  # the library would stop at a damaged file with its own error
     try:
-        config = AutoConfig.from_pretrained(weights)
+        config = AutoConfig.from_pretrained(folder)
         if config.model_type not in ("upernet", "swin"):
             raise UserError(
-                f"module.net.weights={weights} is a {config.model_type}, neither a UPerNet nor a"
+                f"{UPERNET_KEY}={weights} is a {config.model_type}, neither a UPerNet nor a"
                 " Swin; name one of these"
             )
         whole = config.model_type == "upernet"
@@ -63,20 +78,14 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
             if whole
             else partial(SwinBackbone.from_pretrained, out_features=SWIN_STAGES)
         )
-        read, about = (own.from_pretrained if whole else own)(weights, output_loading_info=True)
+        read, about = (own.from_pretrained if whole else own)(folder, output_loading_info=True)
         made_up = set(about["missing_keys"])  # the library initializes these at random
         stored = {name: value for name, value in read.state_dict().items() if name not in made_up}
-    except UserError:
-        raise
-    except Exception as error:
-        if not (is_hub_error(error) or isinstance(error, OSError | ValueError | KeyError)):
-            raise
-        raise download_error(
-            "module.net.weights",
-            weights,
-            "UPerNet",
-            error,
-            "folder (config.json and model.safetensors)",
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{UPERNET_KEY}={weights}: no UPerNet or Swin can be read from {folder}"
+            f" ({_short_error(error)}); name a folder with config.json and model.safetensors, or"
+            " start from scratch with null"
         ) from error
     _load_matching(
         net,
@@ -84,32 +93,28 @@ def load_upernet_weights(net: nn.Module, weights: str) -> PixelStatistics | None
         weights,
         whole,
     )
-    return upernet_statistics(weights, own_config.backbone_config.num_channels)
+    return upernet_statistics(folder, weights, own_config.backbone_config.num_channels)
 
 
-def upernet_statistics(weights: str, in_channels: int) -> PixelStatistics | None:
+def upernet_statistics(folder: Path, weights: str, in_channels: int) -> PixelStatistics | None:
     """Return mean and std that pretrained weights expect, as stated by their image processor.
 
     Args:
-        weights: Name on the hub, or a local folder.
+        folder: Folder of the weights.
+        weights: Their name in the configuration, for messages.
         in_channels: Channels of the network's input.
 
     Returns:
-        The statistics; None if a local folder has no file of an image processor.
+        The statistics; None if the folder has no file of an image processor.
     """
     from transformers import AutoImageProcessor
 
-    folder, source = Path(weights), f"weights {weights}"
-    if folder.is_dir() and not any((folder / name).is_file() for name in PROCESSOR_FILES):
+    source = f"weights {weights}"
+    if not any((folder / name).is_file() for name in PROCESSOR_FILES):
         return None
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(weights)
-    except Exception as error:
-        if not (
-            is_hub_error(error)
-            or isinstance(error, OSError | ValueError | KeyError | TypeError | ImportError)
-        ):
-            raise
+        processor: Any = AutoImageProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
         return PixelStatistics.unusable(
             source, f"the image processor of the {source} cannot be read ({reason})"
@@ -156,6 +161,8 @@ def _check_weight_shapes(own: Any, other: Any, weights: str) -> None:
 
 
 def _load_matching(net: nn.Module, stored: dict[str, Tensor], weights: str, whole: bool) -> None:
+    from timm.models import adapt_input_conv
+
     own = net.state_dict()
     for name, value in stored.items():
         if (
@@ -163,9 +170,7 @@ def _load_matching(net: nn.Module, stored: dict[str, Tensor], weights: str, whol
             and value.shape[1] == 3
             and own[name].shape[1] == 1
         ):
-            stored[name] = value.sum(
-                1, keepdim=True
-            )  # a gray image is the same in all three channels
+            stored[name] = adapt_input_conv(1, value)  # a gray image is the same in all channels
     fits = {
         name: value
         for name, value in stored.items()
@@ -209,16 +214,21 @@ class UperNet(nn.Module):
             drop_path_rate, ...
         weights: UPerNet or Swin on the hub (`openmmlab/upernet-swin-base`), a local folder that
             holds one (config.json and model.safetensors), or None for scratch. A head for other
-            classes is initialized at random. classes: Number of classes. in_channels: 1 for gray
-            images; pretrained weights of three channels are then summed. hidden_size: Channels of
-            the fused map.
+            classes is initialized at random.
+        weights_folder: Folder of pretrained weights that is searched first; None for none.
+        classes: Number of classes.
+        in_channels: 1 for gray images; pretrained weights of three channels are then summed.
+        hidden_size: Channels of the fused map.
         auxiliary: True to train a small auxiliary head on the third stage too.
         norm: `batch`, as published, or `group` (up to 32 groups), which does not depend on the
             number of images per device.
+        lora: Adapters of the backbone, whose other weights are frozen, or their settings as a
+            mapping; None trains the whole network.
         gradient_checkpointing: True to recompute the backbone's blocks in the backward pass, which
             needs less memory and more time.
 
     Attributes:
+        pretrained: Origin of the pretrained weights; None from scratch.
         statistics: Mean and std that the pretrained weights expect; None from scratch, or from a
             folder that does not state them.
 
@@ -231,12 +241,14 @@ class UperNet(nn.Module):
         self,
         backbone: Mapping[str, Any],
         weights: str | None = None,
+        weights_folder: FilePath | None = None,
         classes: PositiveInt = 1,
         in_channels: PositiveInt = 1,
         hidden_size: PositiveInt = 512,
         auxiliary: bool = True,
         norm: Literal["batch", "group"] = "batch",
         gradient_checkpointing: bool = False,
+        lora: Annotated[AdapterConfig, FromMapping()] | None = None,
     ) -> None:
         super().__init__()
         from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
@@ -258,9 +270,14 @@ class UperNet(nn.Module):
                 f"module.net.backbone={dict(backbone)} is not a Swin that can be built"
                 f" ({_short_error(error)}); correct it"
             ) from error
-        self.statistics: PixelStatistics | None = (
-            None if weights is None else load_upernet_weights(whole, weights)
-        )
+        self.pretrained: ResolvedWeights | None = None
+        self.statistics: PixelStatistics | None = None
+        if weights is not None:
+            self.pretrained = resolve(
+                transformers_request(UPERNET_KEY, weights, "UPerNet", weights_folder)
+            )
+        if self.pretrained is not None:
+            self.statistics = load_upernet_weights(whole, self.pretrained)
         self.encoder, self.decode_head, self.auxiliary_head = (
             whole.backbone,
             whole.decode_head,
@@ -275,6 +292,10 @@ class UperNet(nn.Module):
             _use_group_norm(self.auxiliary_head)
         if gradient_checkpointing:
             _checkpoint_blocks(self.encoder)
+        if lora is not None:
+            from lightning_modules.networks.lora import adapt_encoder  # peft takes a second
+
+            adapt_encoder(self, lora)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits at the size of `image`."""

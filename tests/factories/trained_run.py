@@ -27,8 +27,8 @@ def mask_module(classes: list[str], exclusive: bool = False, **more: Any) -> dic
     net = {
         "_target_": "lightning_modules.networks.build_smp_network",
         "architecture": "Unet",
-        "encoder_name": "resnet18",
-        "encoder_weights": "imagenet",  # must not be fetched, because the checkpoint replaces them
+        # the weights must not be fetched, because the checkpoint replaces them
+        "encoder": {"name": "resnet18", "weights": "imagenet"},
         "encoder_depth": 3,
         "decoder_channels": [16, 8, 8],
         "in_channels": 1,
@@ -52,8 +52,7 @@ def label_module(classes: list[str], lora: bool = False, **more: Any) -> dict[st
     net: dict[str, Any] = {
         "_target_": "lightning_modules.networks.build_classifier",
         "library": "timm",
-        "architecture": "resnet18",
-        "weights": None,
+        "encoder": {"name": "resnet18", "weights": None},
         "classes": len(classes),
         "in_channels": 1,
         "channels": [8, 16, 16, 16],
@@ -88,8 +87,7 @@ def write_run(
     """Write config.yaml and checkpoints/best.ckpt of a network with random weights."""
     torch.manual_seed(seed)
     built = dict(module)
-    if built["net"].get("encoder_weights"):
-        built["net"] = built["net"] | {"encoder_weights": None}
+    built["net"] = built["net"] | {"encoder": built["net"]["encoder"] | {"weights": None}}
     made = instantiate_config(OmegaConf.create({"module": built}).module)
     spread_logits(made)
     if rule is not None:

@@ -184,7 +184,7 @@ def test_two_processes_leave_what_one_leaves(bone_chain, bone_words, tmp_path):
 def test_a_segmenter_learns_from_what_the_chain_left(bone_chain, bone_scans, cli, tmp_path):
     before = folder_hash(bone_scans), folder_hash(bone_chain)
     small = (
-        "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,"
+        "module.net={encoder:{name:resnet18,weights:null},encoder_depth:3,"
         "decoder_channels:[16,8,8]}"
     )
     common = [

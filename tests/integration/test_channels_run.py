@@ -11,7 +11,7 @@ WORDS = [
     "image_size=64",
     "datamodule.batch_size=4",
     "datamodule.num_workers=0",
-    "module.net={encoder_name:resnet18,encoder_depth:3,decoder_channels:[16,8,8]}",
+    "module.net={encoder:{name:resnet18},encoder_depth:3,decoder_channels:[16,8,8]}",
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
 ]

@@ -17,7 +17,7 @@ from tests.unit.datamodules.test_chestx_det import DRAWN, WARTS
 
 JSON = "ChestX_Det_train.json"
 NET = (
-    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,"
+    "module.net={encoder:{name:resnet18,weights:null},encoder_depth:3,"
     "decoder_channels:[16,8,8],classes:6}"
 )
 WORDS = [

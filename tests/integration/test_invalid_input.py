@@ -223,12 +223,12 @@ BAD_WORDS = {
     "no checkpoint": (["ckpt_path=/nowhere"], "/nowhere does not exist", "name a .ckpt"),
     "classes": (["module.classes=[a]"], "module.classes=['a']", "set module.classes"),
     "weights": (
-        ["module.net.encoder_weights=imagenet"],
+        ["module.net.encoder.weights=imagenet"],
         "cannot be fetched",
-        "module.net.encoder_weights=null",
+        "module.net.encoder.weights=null",
     ),
     "local weights": (
-        ["module.net.encoder_weights=/nowhere/r18.pt"],
+        ["module.net.encoder.weights=/nowhere/r18.pt"],
         "/nowhere/r18.pt is not a file",
         "null",
     ),

@@ -56,14 +56,14 @@ BAD_WORDS = {
         "module.net.lora.targets",
     ),
     "library": (
-        ["module.net.net.library=keras"],
-        "module.net.net.library=keras is not allowed",
+        ["module.net.library=keras"],
+        "module.net.library=keras is not allowed",
         "it must be timm or torchvision",
     ),
     "weights": (
-        ["module.net.net.weights=imagenet"],
+        ["module.net.encoder.weights=imagenet"],
         "cannot be fetched",
-        "module.net.net.weights=null",
+        "module.net.encoder.weights=null",
     ),
     "objective": (
         ["callbacks.threshold_search.objective=f2"],
@@ -86,12 +86,12 @@ BAD_WORDS = {
         "set module.classes",
     ),
     "head": (
-        ["module.net.net.classes=3"],
+        ["module.net.classes=3"],
         "the network gives 3 logits, but module.classes names 1",
-        "module.net.net.classes=1",
+        "module.net.classes=1",
     ),
     "network": (
-        ["module.net.net.architecture=tf_efficientnetv2"],
+        ["module.net.encoder.name=tf_efficientnetv2"],
         "timm has no network 'tf_efficientnetv2'",
         "choose ",
     ),

@@ -175,8 +175,8 @@ def test_nets_that_cannot_be_are_refused(name, look):
     look(
         [
             f"module/net={name}",
-            "module.net.encoder_name=resnet18",
-            "module.net.encoder_weights=null",
+            "module.net.encoder.name=resnet18",
+            "module.net.encoder.weights=null",
             *words,
         ],
         wrong,

@@ -47,7 +47,7 @@ CASES = {
 }
 UNET = [
     "module/net=unet",
-    "module.net={encoder_name:resnet18,encoder_weights:null,encoder_depth:3,decoder_channels:[16,8,8]}",
+    "module.net={encoder:{name:resnet18,weights:null},encoder_depth:3,decoder_channels:[16,8,8]}",
 ]
 
 

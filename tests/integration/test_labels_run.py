@@ -97,8 +97,8 @@ def test_an_adapter_alone_is_tested_again_on_the_same_backbone_and_refused_on_an
     refused(
         code, said, steps, "its frozen weights differ from those of this run", "the same init_from"
     )
-    code, said = cli(*SMALL_LABELS, *words, *other, "module.net.net.weights=imagenet")
-    refused(code, said, steps, "cannot be fetched", "module.net.net.weights=null")
+    code, said = cli(*SMALL_LABELS, *words, *other, "module.net.encoder.weights=imagenet")
+    refused(code, said, steps, "cannot be fetched", "module.net.encoder.weights=null")
     code, said = cli(*SMALL_LABELS, *words, *other, "module.net.lora.rank=4")
     refused(code, said, steps, "belongs to another network", "set module.net as in the run")
 
@@ -113,11 +113,13 @@ def test_merged_weights_are_those_of_a_plain_network(cli, radiographs, tmp_path)
         "module.optimizer.lr=1e-2",
     )
     merged = build_classifier(
-        "timm", "tf_efficientnetv2_b0", str(tmp_path / "a/checkpoints/merged.pt"), 1
+        "timm",
+        {"name": "tf_efficientnetv2_b0", "weights": str(tmp_path / "a/checkpoints/merged.pt")},
+        1,
     ).eval()
     state = torch.load(tmp_path / "a/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     adapted = FrozenBackboneClassifier(
-        build_classifier("timm", "tf_efficientnetv2_b0", None, 1),
+        build_classifier("timm", {"name": "tf_efficientnetv2_b0", "weights": None}, 1),
         {"rank": 8, "alpha": 16, "dropout": 0.05},
     ).eval()
     adapted.load_state_dict(
@@ -170,8 +172,8 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
         f"datamodule.root={table}",
     ]
     net = [
-        "module.net.architecture=tf_efficientnetv2_b0",
-        "module.net.weights=null",
+        "module.net.encoder.name=tf_efficientnetv2_b0",
+        "module.net.encoder.weights=null",
         "trainer.max_epochs=1",
         LABELS,
     ]
@@ -189,7 +191,9 @@ def test_the_probe_starts_from_the_body_of_another_run_and_is_compared_with_lora
 
     start = "init_from=latest:pretrain_chest"
     fit(cli, tmp_path / "lora", radiographs, start)
-    named = "module.net.net.weights=imagenet"  # which nobody asks for: the body comes from the run
+    named = (
+        "module.net.encoder.weights=imagenet"  # which nobody asks for: the body comes from the run
+    )
     fit(cli, tmp_path / "probe", radiographs, start, "experiment=linear_probe_pneumonia", named)
     source, probe = (
         torch.load(tmp_path / name / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
@@ -312,7 +316,7 @@ def test_a_table_of_class_numbers_is_learned_as_classes_that_exclude_one_another
     module = [
         "module.classes=[NORMAL,BACTERIA,VIRUS]",
         "module.exclusive=true",
-        "module.net.net.classes=3",
+        "module.net.classes=3",
     ]
     loss = ["module/loss=exclusive_focal"]
     report = fit(cli, tmp_path / "run", tmp_path, *table, *module, *loss)

@@ -23,7 +23,7 @@ SMALL = [
 ]
 SMALL_UNET = [
     *SMALL,
-    "module.net={encoder_name:resnet18,encoder_depth:3,decoder_channels:[8,8,8]}",
+    "module.net={encoder:{name:resnet18},encoder_depth:3,decoder_channels:[8,8,8]}",
 ]
 SMALL_CLASSIFIER = [*SMALL[:1], *SMALL[2:-1]]
 
@@ -134,7 +134,7 @@ def test_class_folders_train(cli, films, tmp_path):
         "experiment=classification",
         f"datamodule.root={films}",
         r"datamodule.group_pattern='(p\d+)_'",
-        "module.net.architecture=resnet10t",
+        "module.net.encoder.name=resnet10t",
         *SMALL_CLASSIFIER,
     )
     assert code == 0, said

@@ -24,7 +24,7 @@ LABELS = [
     "folds=2",
     "datamodule.seed=0",
     "datamodule.cache_size=null",
-    "module.net={architecture:resnet18,weights:null}",
+    "module.net={encoder:{name:resnet18,weights:null}}",
     "trainer.max_epochs=1",
     "callbacks=[checkpoint,threshold_search/classification,class_probabilities,sampling_monitor,nonfinite_loss,predictions,report]",
     *SMALL_PNX[-3:-1],

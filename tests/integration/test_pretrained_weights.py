@@ -10,10 +10,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.pretrained_weights import drop_replaced_weights
+from lightning_modules.pretrained.configuration import drop_replaced_weights
 from tests.conftest import SMALL, SMALL_LABELS
 
-NAMED = "module.net.encoder_weights=imagenet"
+NAMED = "module.net.encoder.weights=imagenet"
 
 
 def read_scores(folder: Path) -> dict:
@@ -31,7 +31,7 @@ def test_a_checkpoint_is_tested_and_trained_on_without_its_pretrained_weights(
     assert code == 0, said
     assert read_scores(again)["test"] == read_scores(first)["test"]
     report = json.loads((again / "report.json").read_text())
-    assert report["config"]["module"]["net"]["encoder_weights"] == "imagenet"
+    assert report["config"]["module"]["net"]["encoder"]["weights"] == "imagenet"
     for start in ("init_from", "ckpt_path"):
         more = [f"{start}={first}", "trainer.max_epochs=2", "do=[fit]"]
         code, said = cli(*words, NAMED, *more, folder=tmp_path / start)
@@ -44,7 +44,7 @@ def test_a_network_that_is_built_for_one_size_is_tested_at_the_size_of_its_run(
 ):
     words = [
         *SMALL_LABELS,
-        "module.net.net.architecture=vit_tiny_patch16_224",
+        "module.net.encoder.name=vit_tiny_patch16_224",
         f"datamodule.root={radiographs}",
         "trainer.max_epochs=1",
     ]
@@ -54,7 +54,7 @@ def test_a_network_that_is_built_for_one_size_is_tested_at_the_size_of_its_run(
     later = [word for word in words if not word.startswith("image_size=")]
     code, said = cli(
         *later,
-        "module.net.net.weights=imagenet",
+        "module.net.encoder.weights=imagenet",
         "do=[test]",
         f"ckpt_path={first}",
         folder=again,
@@ -88,15 +88,15 @@ def make_checkpoint(tmp_path):
     ],
 )
 def test_weights_are_dropped_where_a_checkpoint_has_them_all(kinds, dropped, make_checkpoint):
-    net = {"net": {"weights": "imagenet", "architecture": "resnet18"}, "lora": None}
+    net = {"encoder": {"weights": "imagenet", "name": "resnet18"}, "lora": None}
     cfg = OmegaConf.create({"module": {"net": net, "loss": {"weights": "auto"}}})
     assert drop_replaced_weights(cfg, list(map(make_checkpoint, kinds))) is dropped
-    assert cfg.module.net.net.weights == (None if dropped else "imagenet")
+    assert cfg.module.net.encoder.weights == (None if dropped else "imagenet")
     assert cfg.module.loss.weights == "auto"
 
 
 def test_a_network_that_is_built_otherwise_with_weights_keeps_them(make_checkpoint):
-    net = {"weights": "imagenet", "architecture": "inception_v3"}
+    net = {"encoder": {"weights": "imagenet", "name": "inception_v3"}}
     cfg = OmegaConf.create({"module": {"net": net}})
     assert not drop_replaced_weights(cfg, [make_checkpoint("plain")])
-    assert cfg.module.net.weights == "imagenet"
+    assert cfg.module.net.encoder.weights == "imagenet"

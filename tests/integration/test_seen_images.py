@@ -351,7 +351,7 @@ def test_the_order_of_classes_must_be_that_of_the_training(cli, steps, radiograp
     words = [
         "datamodule=table",
         f"datamodule.root={tmp_path}",
-        "module.net.net.classes=2",
+        "module.net.classes=2",
         *FIT,
         "datamodule.allow_leaks=true",
     ]

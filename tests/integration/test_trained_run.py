@@ -137,7 +137,7 @@ def test_conf_files_that_changed_since_are_refused_by_name(trained, cli, steps, 
     [
         ("module.classes=[edema]", "module.classes"),
         ("datamodule.channels=3", "channels"),
-        ("module.net.encoder_name=resnet34", "belongs to another network"),
+        ("module.net.encoder.name=resnet34", "belongs to another network"),
     ],
 )
 def test_words_that_contradict_the_network_are_refused(trained, cli, steps, word, wrong):

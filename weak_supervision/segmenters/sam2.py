@@ -10,20 +10,17 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from datamodules.arguments import validated
+from datamodules.arguments import FilePath, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.pretrained import is_hub_error
+from lightning_modules.pretrained.reading import read_weights
+from lightning_modules.pretrained.requests import SAM2_ALTERNATIVE, SAM2_KEY, sam2_request
+from lightning_modules.pretrained.resolver import resolve
 from weak_supervision.segmenters.base import CONFIG_KEY, Masks, box_to_slices, empty_masks
 
 SUPPORTED_MODEL_TYPES = (
     "sam2",
     "sam2_video",
 )  # published checkpoints belong to the video model, and the image model reads a part of them
-WEIGHTS_KEY = f"{CONFIG_KEY}.segmenter.weights"
-WEIGHT_FREE_ALTERNATIVE = (
-    f"{CONFIG_KEY}.segmenter._target_=weak_supervision.segmenters.classical.RandomWalkerSegmenter,"
-    " which needs none"
-)
 REQUIRED_FILES = "config.json, model.safetensors and processor_config.json"
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -47,6 +44,7 @@ class SAM2Segmenter:
     Args:
         weights: A SAM 2 of the hub, or a local folder (config.json, model.safetensors and the
             processor's JSON).
+        weights_folder: Folder of pretrained weights that is searched first; None for none.
         device: `cpu`, `cuda`, `cuda:1`, ...; None uses a GPU if there is one.
         autocast: `bf16` or `fp16`; None computes in float32.
         multimask: True to predict three masks per box and use the one with the largest predicted
@@ -63,6 +61,7 @@ class SAM2Segmenter:
     def __init__(
         self,
         weights: str = "facebook/sam2.1-hiera-tiny",
+        weights_folder: FilePath | None = None,
         device: str | None = None,
         autocast: Literal["bf16", "fp16"] | None = None,
         multimask: bool = False,
@@ -72,7 +71,7 @@ class SAM2Segmenter:
         self.device = _resolve_device(device)
         self.autocast = None if autocast is None else AUTOCAST_DTYPES[autocast]
         self.multimask, self.peaks, self.margin = multimask, peaks, margin
-        self.model, self.processor = _load_model(weights)
+        self.model, self.processor = _load_model(weights, weights_folder)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, boxes: np.ndarray, points: np.ndarray) -> Masks:
@@ -125,45 +124,33 @@ def _resolve_device(name: str | None) -> torch.device:
     return device
 
 
-def _load_model(weights: str) -> tuple[Any, Any]:
+def _load_model(weights: str, weights_folder: str | Path | None) -> tuple[Any, Any]:
     """Load the model, in evaluation mode, and its processor."""
     from transformers import AutoConfig, Sam2Model, Sam2Processor
 
+    found: Any = resolve(sam2_request(weights, weights_folder))
+    folder = found.path.parent
+    read_weights(found.path, SAM2_KEY)
     try:
-        kind = AutoConfig.from_pretrained(weights).model_type
+        kind = AutoConfig.from_pretrained(folder).model_type
         if kind not in SUPPORTED_MODEL_TYPES:
             raise UserError(
-                f"{WEIGHTS_KEY}={weights} is a {kind} and no SAM 2; name another, or take"
-                f" {WEIGHT_FREE_ALTERNATIVE}"
+                f"{SAM2_KEY}={weights} is a {kind} and no SAM 2; name another, or"
+                f" {SAM2_ALTERNATIVE}"
             )
-        processor = Sam2Processor.from_pretrained(weights)
-        read: Any = Sam2Model.from_pretrained(
-            weights, dtype=torch.float32, output_loading_info=True
-        )
+        processor = Sam2Processor.from_pretrained(folder)
+        read: Any = Sam2Model.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _weights_error(weights, error) from error
-    except Exception as error:
-        if is_hub_error(error) or type(error).__name__ == "SafetensorError":
-            raise _weights_error(weights, error) from error
-        raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
+        raise UserError(
+            f"{SAM2_KEY}={weights}: no SAM 2 can be read from {folder} ({reason}); it needs"
+            f" {REQUIRED_FILES} by save_pretrained"
+        ) from error
     model, about = read
     lacking = sorted(about["missing_keys"])  # weights that the library initializes at random
     if lacking:
         raise UserError(
-            f"{WEIGHTS_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"
-            f" {lacking[0]}); name another, or take {WEIGHT_FREE_ALTERNATIVE}"
+            f"{SAM2_KEY}={weights} lacks {len(lacking)} of the model's weights (the first is"
+            f" {lacking[0]}); name another, or {SAM2_ALTERNATIVE}"
         )
     return model.eval(), processor
-
-
-def _weights_error(weights: str, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:120]
-    if Path(weights).is_dir():
-        return UserError(
-            f"{WEIGHTS_KEY}={weights} is a folder, but no SAM 2 can be read from it ({reason}); it"
-            f" needs {REQUIRED_FILES} by save_pretrained"
-        )
-    return UserError(
-        f"{WEIGHTS_KEY}={weights} is no folder and cannot be fetched ({reason}); name a local"
-        f" folder with {REQUIRED_FILES}, or take {WEIGHT_FREE_ALTERNATIVE}"
-    )

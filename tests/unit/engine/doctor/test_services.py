@@ -30,16 +30,16 @@ def test_pretrained_weights_need_a_hub_or_a_filled_cache(monkeypatch, tmp_path):
     only(
         environment.check_hub(config()),
         STOPS,
-        "module.net.encoder_weights=imagenet asks for pretrained weights",
-        "module.net.encoder_weights=null",
+        "module.net.encoder.weights=imagenet asks for pretrained weights",
+        "module.net.encoder.weights=null",
     )
-    assert not environment.check_hub(config("module.net.encoder_weights=null")).issues
+    assert not environment.check_hub(config("module.net.encoder.weights=null")).issues
     (tmp_path / "own.pt").write_text("")
     assert not environment.check_hub(
-        config(f"module.net.encoder_weights={tmp_path / 'own.pt'}")
+        config(f"module.net.encoder.weights={tmp_path / 'own.pt'}")
     ).issues
     assert dict(environment.requested_weights(config("experiment=lora_pneumonia"))) == {
-        "module.net.net.weights": "imagenet"
+        "module.net.encoder.weights": "imagenet"
     }
     (tmp_path / "hub/models--timm--resnet34").mkdir(parents=True)
     assert (

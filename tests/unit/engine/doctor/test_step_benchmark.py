@@ -61,7 +61,7 @@ def test_the_loader_is_timed_from_its_first_batch(monkeypatch):
 
 
 def test_a_step_is_taken_in_the_precision_that_it_is_said_to_be_in():
-    small = config(*SMALL_NET, "module.net.encoder_name=resnet18")
+    small = config(*SMALL_NET, "module.net.encoder.name=resnet18")
     module, said = throughput.build_network(small, "cpu")
     assert said["own"] and said["name"] == "UnetPlusPlus"
     before, seen = {name: value.clone() for name, value in module.state_dict().items()}, []
@@ -93,7 +93,7 @@ def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypa
         "experiment=lora_pneumonia",
         "image_size=64",
         "datamodule.cache_size=null",
-        "module.net.net.architecture=tf_efficientnetv2_b0",
+        "module.net.encoder.name=tf_efficientnetv2_b0",
     )
     small.trainer.precision = "bf16-mixed"
     loaders = list(throughput.measure_loaders(small))
@@ -110,7 +110,7 @@ def test_everything_is_measured_on_the_own_network_and_the_house_loader(monkeypa
 
 
 def test_a_network_that_cannot_be_built_is_told_and_a_small_one_measured(plain):
-    module, said = throughput.build_network(config("module.net.encoder_name=resnet999"), "cpu")
+    module, said = throughput.build_network(config("module.net.encoder.name=resnet999"), "cpu")
     assert not said["own"] and said["parameters"] == sum(
         parameter.numel() for parameter in module.parameters()
     )
@@ -120,7 +120,7 @@ def test_a_network_that_cannot_be_built_is_told_and_a_small_one_measured(plain):
     assert (
         findings[0].severity == STOPS
         and "resnet999" in findings[0].problem
-        and findings[0].fix == "correct module.net.encoder_name"
+        and findings[0].fix == "correct module.net.encoder.name"
     )
     other = {**said, "refused": None, "why": "TypeError in Unet"}
     _, findings = throughput.evaluate_benchmark(

@@ -20,7 +20,7 @@ def test_a_real_configuration_keeps_its_numbers_and_methods_and_loses_its_places
     words += [
         "experiment=lora_pneumonia",
         "title=of smith",
-        "module.net.net.weights=smith.pt",
+        "module.net.encoder.weights=smith.pt",
         "init_from=runs/smith",
         "logger=wandb",
     ]
@@ -35,7 +35,7 @@ def test_a_real_configuration_keeps_its_numbers_and_methods_and_loses_its_places
     )
     assert (
         found["module"]["net"]["lora"]["rank"] == 8
-        and found["module"]["net"]["net"]["architecture"] == "tf_efficientnetv2_s"
+        and found["module"]["net"]["encoder"]["name"] == "tf_efficientnetv2_s"
     )
     assert found["module"]["optimizer"]["_target_"] == "torch.optim.AdamW" and found["monitor"] == {
         "name": "val/f1",

@@ -21,7 +21,7 @@ UNKNOWN = [
 @pytest.mark.parametrize(("library", "architecture"), HEADED)
 def test_gray_images_give_a_logit_a_class(library, architecture):
     size = 224 if architecture.startswith("vit") else 64
-    assert build_classifier(library, architecture, None, 3).eval()(
+    assert build_classifier(library, {"name": architecture, "weights": None}, 3).eval()(
         torch.zeros(1, 1, size, size)
     ).shape == (1, 3)
 
@@ -32,12 +32,18 @@ def test_gray_images_give_a_logit_a_class(library, architecture):
 def test_local_weights_of_a_color_network_see_gray_as_three_equal_channels(
     library, architecture, tmp_path
 ):
-    color = build_classifier(library, architecture, None, 7, in_channels=3).eval()
+    color = build_classifier(
+        library, {"name": architecture, "weights": None}, 7, in_channels=3
+    ).eval()
     torch.save(color.state_dict(), tmp_path / "w.pt")
-    gray = build_classifier(library, architecture, str(tmp_path / "w.pt"), 7, in_channels=1).eval()
+    gray = build_classifier(
+        library, {"name": architecture, "weights": str(tmp_path / "w.pt")}, 7, in_channels=1
+    ).eval()
     image = torch.randn(2, 1, 64, 64)
     assert torch.allclose(gray(image), color(image.repeat(1, 3, 1, 1)), atol=1e-4)
-    other_head = build_classifier(library, architecture, str(tmp_path / "w.pt"), 2, in_channels=3)
+    other_head = build_classifier(
+        library, {"name": architecture, "weights": str(tmp_path / "w.pt")}, 2, in_channels=3
+    )
     assert (
         torch.equal(other_head.conv1.weight, color.conv1.weight) and other_head.fc.out_features == 2
     )
@@ -46,13 +52,16 @@ def test_local_weights_of_a_color_network_see_gray_as_three_equal_channels(
 def test_mistakes_are_told_in_a_sentence(tmp_path):
     for library, architecture, said in UNKNOWN:
         with pytest.raises(UserError, match=said):
-            build_classifier(library, architecture, None)
+            build_classifier(library, {"name": architecture, "weights": None})
     with pytest.raises(
         UserError, match=r"cannot be fetched .*module\.net\.weights=null.*local file"
     ):
-        build_classifier("timm", "tf_efficientnetv2_b0", "imagenet")
-    torch.save(build_classifier("timm", "resnet18", None).state_dict(), tmp_path / "w.pt")
+        build_classifier("timm", {"name": "tf_efficientnetv2_b0", "weights": "imagenet"})
+    torch.save(
+        build_classifier("timm", {"name": "resnet18", "weights": None}).state_dict(),
+        tmp_path / "w.pt",
+    )
     with pytest.raises(UserError, match=r"lacks \d+ of the network's weights"):
-        build_classifier("timm", "resnet34", str(tmp_path / "w.pt"))
+        build_classifier("timm", {"name": "resnet34", "weights": str(tmp_path / "w.pt")})
     with pytest.raises(UserError, match="is not a file"):
-        build_classifier("timm", "resnet34", "/nowhere/w.pt")
+        build_classifier("timm", {"name": "resnet34", "weights": "/nowhere/w.pt"})

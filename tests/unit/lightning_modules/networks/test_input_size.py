@@ -21,26 +21,32 @@ SWIN = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 1, 2, 2], "window_si
 
 @pytest.mark.parametrize(("library", "architecture"), FIXED)
 def test_a_network_of_one_size_is_built_for_that_of_the_images(library, architecture):
-    net = build_classifier(library, architecture, None, 2, image_size=64).eval()
+    net = build_classifier(
+        library, {"name": architecture, "weights": None}, 2, image_size=64
+    ).eval()
     assert net(torch.zeros(1, 1, 64, 64)).shape == (1, 2)
 
 
 def test_an_encoder_of_one_size_is_built_for_that_of_the_images():
-    arguments = {"encoder_name": "tu-swin_tiny_patch4_window7_224", "encoder_weights": None}
+    arguments = {"encoder": {"name": "swin_tiny_patch4_window7_224", "weights": None}}
     net = build_smp_network("FPN", **arguments, image_size=[64, 96], in_channels=1).eval()
     assert net(torch.zeros(1, 1, 64, 96)).shape == (1, 1, 64, 96)
 
 
 def test_a_network_of_any_size_is_built_as_before():
     torch.manual_seed(0)
-    plain = build_classifier("timm", "resnet18", None).state_dict()
+    plain = build_classifier("timm", {"name": "resnet18", "weights": None}).state_dict()
     torch.manual_seed(0)
-    sized = build_classifier("timm", "resnet18", None, image_size=64).state_dict()
+    sized = build_classifier(
+        "timm", {"name": "resnet18", "weights": None}, image_size=64
+    ).state_dict()
     assert all(torch.equal(value, sized[name]) for name, value in plain.items())
 
 
 def small_smp(architecture, **arguments):
-    return build_smp_network(architecture, "resnet18", None, in_channels=1, classes=1, **arguments)
+    return build_smp_network(
+        architecture, {"name": "resnet18", "weights": None}, in_channels=1, classes=1, **arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_networks_that_learn_from_one_image_are_let_through():
 
 
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does():
-    net = build_classifier("timm", "vit_tiny_patch16_224", None)
+    net = build_classifier("timm", {"name": "vit_tiny_patch16_224", "weights": None})
     with pytest.raises(UserError, match=r"image_size=160 \(.*\); set image_size=224$"):
         check_input(net, 1, ImageSize(160, 160), 2)
     with pytest.raises(UserError, match=r"3-channel images .*correct .*datamodule\.channels"):

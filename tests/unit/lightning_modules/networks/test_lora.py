@@ -25,7 +25,7 @@ def adapted(
 ) -> FrozenBackboneClassifier:
     torch.manual_seed(seed)
     return FrozenBackboneClassifier(
-        build_classifier("timm", architecture, None, classes), lora, checkpoint
+        build_classifier("timm", {"name": architecture, "weights": None}, classes), lora, checkpoint
     )
 
 
@@ -45,7 +45,7 @@ def stir(net: nn.Module) -> None:
 )
 def test_merging_gives_a_plain_network_with_the_same_logits(library, architecture):
     torch.manual_seed(0)
-    plain = build_classifier(library, architecture, None, 2)
+    plain = build_classifier(library, {"name": architecture, "weights": None}, 2)
     names = set(plain.state_dict())
     image = torch.randn(2, 1, *[NETS[library, architecture]] * 2)
     net = FrozenBackboneClassifier(plain, LORA).eval()
@@ -61,7 +61,7 @@ def test_merging_gives_a_plain_network_with_the_same_logits(library, architectur
 @pytest.mark.parametrize(("library", "architecture"), NETS)
 def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, architecture):
     torch.manual_seed(0)
-    plain = build_classifier(library, architecture, None, 2)
+    plain = build_classifier(library, {"name": architecture, "weights": None}, 2)
     wanted, head = set(layers_to_adapt(plain, find_head(plain)[0])), find_head(plain)[0]
     net = FrozenBackboneClassifier(plain, LORA).eval()  # no dropout, no stochastic depth
     stir(net)
@@ -80,7 +80,7 @@ def test_every_adapter_and_the_head_learn_and_nothing_else_does(library, archite
 
 
 def test_grouped_convolutions_are_left_alone():
-    net = build_classifier("timm", "tf_efficientnetv2_b0", None)
+    net = build_classifier("timm", {"name": "tf_efficientnetv2_b0", "weights": None})
     chosen = {name: net.get_submodule(name) for name in layers_to_adapt(net, "classifier")}
     plain = {
         name
@@ -140,7 +140,7 @@ def test_an_adapter_of_other_frozen_weights_is_refused():
 
 def test_the_body_of_a_plain_network_is_taken_and_its_head_is_not():
     torch.manual_seed(7)
-    source = build_classifier("timm", "tf_efficientnetv2_b0", None, 5)
+    source = build_classifier("timm", {"name": "tf_efficientnetv2_b0", "weights": None}, 5)
     net = adapted()
     head = net.net.classifier.weight.clone()
     net.load_backbone(source.state_dict())
@@ -149,7 +149,9 @@ def test_the_body_of_a_plain_network_is_taken_and_its_head_is_not():
     ) and torch.equal(net.net.classifier.weight, head)
     assert torch.equal(net.net.bn1.running_var, source.bn1.running_var)
     with pytest.raises(UserError, match=r"it lacks \d+ of the \d+ weights"):
-        net.load_backbone(build_classifier("timm", "resnet18", None).state_dict())
+        net.load_backbone(
+            build_classifier("timm", {"name": "resnet18", "weights": None}).state_dict()
+        )
 
 
 def test_what_cannot_be_adapted_is_said():

@@ -16,9 +16,11 @@ SMALL = {"encoder_depth": 3, "decoder_channels": [16, 8, 8], "classes": 1}
 
 
 def test_a_local_file_gives_the_encoder_its_weights_and_gray_sees_the_same(tmp_path):
-    color = build_smp_network("Unet", "resnet18", None, in_channels=3, **SMALL)
+    color = build_smp_network("Unet", {"name": "resnet18", "weights": None}, in_channels=3, **SMALL)
     torch.save(color.encoder.state_dict(), tmp_path / "r18.pt")
-    gray = build_smp_network("Unet", "resnet18", str(tmp_path / "r18.pt"), in_channels=1, **SMALL)
+    gray = build_smp_network(
+        "Unet", {"name": "resnet18", "weights": str(tmp_path / "r18.pt")}, in_channels=1, **SMALL
+    )
     image = torch.randn(2, 1, 64, 64)
     features = [
         net.eval().encoder(x)[-1]
@@ -30,9 +32,14 @@ def test_a_local_file_gives_the_encoder_its_weights_and_gray_sees_the_same(tmp_p
 def test_other_weights_and_other_names_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pt")
     with pytest.raises(UserError, match="lacks"):
-        build_smp_network("Unet", "resnet18", str(tmp_path / "part.pt"), in_channels=3, **SMALL)
+        build_smp_network(
+            "Unet",
+            {"name": "resnet18", "weights": str(tmp_path / "part.pt")},
+            in_channels=3,
+            **SMALL,
+        )
     with pytest.raises(UserError, match="UnetPlusPlus"):
-        build_smp_network("UNetPlus", "resnet18", None, **SMALL)
+        build_smp_network("UNetPlus", {"name": "resnet18", "weights": None}, **SMALL)
 
 
 def test_normalize_by_hand():
@@ -53,8 +60,8 @@ def test_configured_nets_give_logits_of_the_image_s_size(name):
     words = [
         "experiment=unetpp_brain_tumor",
         f"module/net={name}",
-        "module.net.encoder_name=resnet18",
-        "module.net.encoder_weights=null",
+        "module.net.encoder.name=resnet18",
+        "module.net.encoder.weights=null",
     ]
     with initialize_config_dir(str(CONF)):
         cfg = compose("run", words)
@@ -77,8 +84,7 @@ def test_of_a_shallow_encoder_only_what_is_used_is_trained(architecture):
     """DDP waits for the gradient of every parameter that requires one."""
     net = build_smp_network(
         architecture,
-        "resnet18",
-        None,
+        {"name": "resnet18", "weights": None},
         in_channels=1,
         classes=1,
         encoder_depth=3,

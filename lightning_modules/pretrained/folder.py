@@ -1,0 +1,168 @@
+"""Folder of pretrained weights (`paths.weights`): its files, and the manifest of do=[fetch]."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from lightning_modules.pretrained.sources import HubWeights, UrlWeights
+
+MANIFEST = "manifest.json"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")  # of files that a user put there by hand
+LISTED = 8  # files of a folder that a message names
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """What `do=[fetch]` recorded of a file.
+
+    Attributes:
+        sha256: SHA-256 of the content.
+        size: Bytes.
+        source: Repository of the hub, or address.
+        revision: Commit of the repository; None for an address.
+        license: License that the source states; None if it states none.
+    """
+
+    sha256: str
+    size: int
+    source: str
+    revision: str | None = None
+    license: str | None = None
+
+
+def read_manifest(folder: Path) -> dict[str, ManifestEntry]:
+    """Read the manifest of a folder of weights; empty if there is none.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Path within the folder -> entry.
+
+    Raises:
+        UserError: The manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): ManifestEntry(**entry) for name, entry in content["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a manifest that do=[fetch] wrote ({error}); fetch the weights again"
+            " into an empty folder"
+        ) from error
+
+
+def write_manifest(folder: Path, entries: Mapping[str, ManifestEntry]) -> None:
+    """Write the manifest of a folder of weights; it is replaced as a whole."""
+    content: dict[str, Any] = {"files": {name: asdict(entries[name]) for name in sorted(entries)}}
+    new = folder / f".{MANIFEST}.new"
+    new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    new.replace(folder / MANIFEST)
+
+
+def file_in_folder(source: HubWeights | UrlWeights, name: str) -> str:
+    """Return the path of a source's file within the folder."""
+    return (
+        f"{source.repo_id}/{name}" if isinstance(source, HubWeights) else f"{source.library}/{name}"
+    )
+
+
+def find_in_folder(
+    folder: Path, source: HubWeights | UrlWeights | None, network: str
+) -> tuple[dict[str, Path], ManifestEntry | None] | None:
+    """Find weights in a folder, and check them against its manifest.
+
+    Args:
+        folder: The folder (`paths.weights`).
+        source: Where the library publishes the weights.
+        network: Name of the network, for files that a user put there by hand (`resnet34.pth`).
+
+    Returns:
+        The files by their names at the source, the one of weights first, and its entry in the
+        manifest (None for a file that was put there by hand). None if the weights are not there.
+
+    Raises:
+        UserError: A file does not have the SHA-256 of the manifest.
+    """
+    if not folder.is_dir():
+        return None
+    manifest = read_manifest(folder)
+    found = None if source is None else _find_files(folder, source)
+    if found is not None and source is not None:
+        inside = [file_in_folder(source, name) for name in found]
+        for name in inside:
+            _check_hash(folder, name, manifest)
+        return found, manifest.get(inside[0])
+    if isinstance(source, HubWeights) and source.needed:
+        return None  # a network of transformers is several files
+    for suffix in SUFFIXES:
+        path = folder / f"{network}{suffix}"
+        if path.is_file():
+            _check_hash(folder, path.name, manifest)
+            return {path.name: path}, manifest.get(path.name)
+    return None
+
+
+def _find_files(folder: Path, source: HubWeights | UrlWeights) -> dict[str, Path] | None:
+    """Find the files of a source, the one of weights first; None if one that is needed lacks."""
+    if isinstance(source, UrlWeights):
+        path = folder / file_in_folder(source, source.file)
+        return {source.file: path} if path.is_file() else None
+    for name in source.files:
+        paths = {each: folder / file_in_folder(source, each) for each in (name, *source.needed)}
+        if all(path.is_file() for path in paths.values()):
+            more = {each: folder / file_in_folder(source, each) for each in source.optional}
+            return paths | {each: path for each, path in more.items() if path.is_file()}
+    return None
+
+
+def _check_hash(folder: Path, name: str, manifest: Mapping[str, ManifestEntry]) -> None:
+    entry = manifest.get(name)
+    if entry is None:
+        return
+    found = hash_file(folder / name)
+    if found != entry.sha256:
+        raise UserError(
+            f"{folder / name} is damaged or was replaced: its SHA-256 is {found[:16]}..., and"
+            f" {MANIFEST} there has {entry.sha256[:16]}...; delete the file and fetch it again with"
+            " do=[fetch]"
+        )
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file; that of an unchanged file is computed once."""
+    stat = path.stat()
+    return _hash_file(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_folder(folder: Path) -> str:
+    """Describe what a folder of weights holds, for a message."""
+    if not folder.is_dir():
+        return f"{folder} does not exist"
+    names = list_weights(folder)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{folder} holds {', '.join(names[:LISTED]) + more if names else 'no weights'}"
+
+
+def list_weights(folder: Path) -> Sequence[str]:
+    """List the files of weights in a folder, relative to it."""
+    found = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

@@ -1,0 +1,116 @@
+"""Requests of pretrained weights, from the configuration of a network."""
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from lightning_modules.networks.encoder_config import EncoderConfig
+from lightning_modules.pretrained.resolver import WeightsRequest
+from lightning_modules.pretrained.sources import (
+    AUTO,
+    IMAGENET,
+    HubWeights,
+    UrlWeights,
+    smp_weights,
+    timm_weights,
+    torchvision_weights,
+    transformers_weights,
+)
+
+WEIGHTS_KEY = "module.net.encoder.weights"
+SAM2_ALTERNATIVE = (
+    "take callbacks.pseudo_labels.segmenter._target_="
+    "weak_supervision.segmenters.classical.RandomWalkerSegmenter, which needs none"
+)
+UPERNET_KEY = "module.net.weights"
+SAM2_KEY = "callbacks.pseudo_labels.segmenter.weights"
+
+
+def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
+    """Return the request for the weights of an encoder of segmentation-models-pytorch.
+
+    Args:
+        encoder: Name and weights of the encoder.
+
+    Returns:
+        The request; None for a network from scratch.
+
+    Raises:
+        UserError: The library has no weights of this name for this encoder.
+    """
+    if encoder.weights is None:
+        return None
+    from lightning_modules.networks.library_imports import smp
+
+    name = encoder.name.removeprefix("tu-")
+    value = IMAGENET if encoder.weights == AUTO else encoder.weights
+    source: HubWeights | UrlWeights | None
+    if encoder.name in smp.encoders.encoders:
+        source = smp_weights(encoder.name, value)
+        known = list(smp.encoders.encoders[encoder.name]["pretrained_settings"])
+    else:
+        source = timm_weights(name)
+        known = [IMAGENET]
+    request = _request(WEIGHTS_KEY, encoder, name, source)
+    if not request.is_path and value not in known:
+        raise UserError(
+            f"{WEIGHTS_KEY}={encoder.weights} is not known for {encoder.name}; choose"
+            f" {', '.join(known) or 'none, because the library publishes none'}, auto, null, or a"
+            " local file"
+        )
+    return request
+
+
+def classifier_request(library: str, encoder: EncoderConfig) -> WeightsRequest | None:
+    """Return the request for the weights of a classifier; None for a network from scratch.
+
+    Args:
+        library: `timm` or `torchvision`.
+        encoder: Name and weights of the network.
+
+    Raises:
+        UserError: The library has no weights of this name.
+    """
+    if encoder.weights is None:
+        return None
+    source = timm_weights if library == "timm" else torchvision_weights
+    request = _request(WEIGHTS_KEY, encoder, encoder.name, source(encoder.name))
+    if not request.is_path and encoder.weights not in (IMAGENET, AUTO):
+        raise UserError(
+            f"{WEIGHTS_KEY}={encoder.weights} is neither imagenet nor a local file; choose"
+            " imagenet, auto, null, or a local file"
+        )
+    return request
+
+
+def _request(key: str, encoder: EncoderConfig, network: str, source: Any) -> WeightsRequest:
+    folder = None if encoder.weights_folder is None else Path(encoder.weights_folder)
+    return WeightsRequest(key, str(encoder.weights), network, source, folder)
+
+
+def transformers_request(
+    key: str, weights: str, network: str, folder: str | Path | None, alternative: str = ""
+) -> WeightsRequest:
+    """Return the request for a network of transformers.
+
+    Args:
+        key: Configuration key of the weights.
+        weights: Name on the hub, or a local folder.
+        network: Kind of the network, for messages.
+        folder: The folder of pretrained weights; None for none.
+        alternative: Another way without these weights, for the message.
+    """
+    return WeightsRequest(
+        key,
+        weights,
+        network,
+        transformers_weights(weights),
+        None if folder is None else Path(folder),
+        several_files=True,
+        alternative=alternative,
+    )
+
+
+def sam2_request(weights: str, folder: str | Path | None) -> WeightsRequest:
+    """Return the request for the weights of a SAM 2 of transformers."""
+    return transformers_request(SAM2_KEY, weights, "SAM 2", folder, SAM2_ALTERNATIVE)

