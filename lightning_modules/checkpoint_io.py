@@ -1,7 +1,6 @@
 """Reader of checkpoints with weights_only; a checkpoint that does not fit is refused."""
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.classification import find_head
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.normalize import SOURCE_CHECKPOINT, Normalize, same_statistics
+from lightning_modules.pretrained.reading import explain_unreadable
 
 GAMMA_BUFFER = "exponent"  # buffer of `Normalize` for gamma; absent if gamma is 1
 NORMALIZATION_KEYS = (
@@ -42,7 +42,8 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({_explain(path, error)}); name another file"
+            f"{path} cannot be read as a checkpoint ({explain_unreadable(path, error)}); name"
+            " another file"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(
@@ -50,18 +51,6 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             " another file"
         )
     return checkpoint
-
-
-def _explain(path: Path, error: Exception) -> str:
-    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-        return str(error.strerror).lower()
-    if not path.stat().st_size:
-        return "the file is empty"
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
-    if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-        return "it holds Python objects, which may run code; only tensors and plain values are read"
-    return "the file is damaged or incomplete" if zipped else "no file of torch.save"
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

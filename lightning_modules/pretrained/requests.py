@@ -26,6 +26,18 @@ UPERNET_KEY = "module.net.weights"
 SAM2_KEY = "callbacks.pseudo_labels.segmenter.weights"
 
 
+def encoder_name(name: str) -> str:
+    """Return the name of an encoder in smp: its own, else that of timm with the prefix `tu-`."""
+    from lightning_modules.networks.library_imports import smp, timm
+
+    if smp.encoders.is_equivalent_to_timm_universal(name):  # names of older versions
+        new = name.replace("timm-", "tu-")
+        return new.replace("tu-", "tu-tf_") if "mobilenetv3" in new else new
+    if name in smp.encoders.encoders or name.startswith("tu-"):
+        return name
+    return f"tu-{name}" if timm.is_model(name.split(".")[0]) else name
+
+
 def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
     """Return the request for the weights of an encoder of segmentation-models-pytorch.
 
@@ -42,13 +54,14 @@ def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
         return None
     from lightning_modules.networks.library_imports import smp
 
-    name = encoder.name.removeprefix("tu-")
+    name = encoder_name(encoder.name)
     value = IMAGENET if encoder.weights == AUTO else encoder.weights
     source: HubWeights | UrlWeights | None
-    if encoder.name in smp.encoders.encoders:
-        source = smp_weights(encoder.name, value)
-        known = list(smp.encoders.encoders[encoder.name]["pretrained_settings"])
+    if name in smp.encoders.encoders:
+        source = smp_weights(name, value)
+        known = list(smp.encoders.encoders[name]["pretrained_settings"])
     else:
+        name = name.removeprefix("tu-")
         source = timm_weights(name)
         known = [IMAGENET]
     request = _request(WEIGHTS_KEY, encoder, name, source)

@@ -192,12 +192,15 @@ def _resolve_path(request: WeightsRequest) -> ResolvedWeights:
     needed = source.needed if isinstance(source, HubWeights) else ()
     lacking = [name for name in needed if not (path / name).is_file()]
     if weights is None or lacking:
-        kind = "a folder" if path.is_dir() else "not a folder"
         wanted = lacking[0] if lacking else " or ".join(names)
+        what = (
+            f"a folder without {wanted} ({describe_folder(path)})"
+            if path.is_dir()
+            else "not a folder"
+        )
         raise UserError(
-            f"{request.key}={request.value} is {kind} without {wanted}"
-            + (f" ({describe_folder(path)})" if path.is_dir() else "")
-            + "; name a folder that save_pretrained of transformers wrote"
+            f"{request.key}={request.value} is {what}; name a folder with {', '.join(needed)} and"
+            f" {names[0]} that save_pretrained of transformers wrote"
         )
     files = {weights.name: weights} | {each.name: each for each in sorted(path.glob("*.json"))}
     return _found(request, "file", files, None, request.value)

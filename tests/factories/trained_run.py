@@ -59,16 +59,15 @@ def label_module(classes: list[str], lora: bool = False, **more: Any) -> dict[st
         "layers": [1, 1, 1, 1],
     }
     adapters = {"rank": 2, "alpha": 16, "dropout": 0.05, "targets": None}
-    wrapped = {
-        "_target_": "lightning_modules.networks.FrozenBackboneClassifier",
-        "net": net,
+    adapted = net | {
+        "_target_": "lightning_modules.networks.build_frozen_classifier",
         "lora": adapters,
     }
     exclusive = more.get("exclusive", False)
     return {
         "_target_": "lightning_modules.ClassificationModule",
         "classes": classes,
-        "net": wrapped if lora else net,
+        "net": adapted if lora else net,
         "loss": {"_target_": f"lightning_modules.{'CrossEntropyLoss' if exclusive else 'BCELoss'}"},
         "optimizer": OPTIMIZER,
         "mean": [0.5],

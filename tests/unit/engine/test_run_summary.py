@@ -220,16 +220,11 @@ def test_networks_are_called_by_their_names(net, said, parts):
 
 
 def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
-    cfg = parts[0]
-    assert (
-        run_summary.describe_start(OmegaConf.merge(cfg, {"init_from": "runs/a"})) == "from runs/a"
-    )
-    assert (
-        run_summary.describe_start(
-            OmegaConf.merge(cfg, {"ckpt_path": "runs/b", "init_from": "runs/a"})
-        )
-        == "goes on from runs/b"
-    )
+    cfg, _, module, _ = parts
+    begun = OmegaConf.merge(cfg, {"init_from": "runs/a"})
+    assert run_summary.describe_start(begun, module) == "from runs/a"
+    resumed = OmegaConf.merge(begun, {"ckpt_path": "runs/b"})
+    assert run_summary.describe_start(resumed, module) == "goes on from runs/b"
 
 
 def test_a_curriculum_has_a_rate_for_each_stage(parts):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
 
 from datamodules.errors import UserError
 from engine import run_summary
@@ -21,6 +21,7 @@ from lightning_modules import checkpoint_io, ensemble
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.networks.library_imports import smp, timm
 from lightning_modules.normalize import Normalize
+from lightning_modules.pretrained.sources import UrlWeights
 from run import CONF
 from tests.unit.lightning_modules.networks.test_upernet import SWIN, of_library
 
@@ -80,32 +81,37 @@ def agrees(module, function, channels: int) -> None:
 
 @pytest.fixture
 def fetched(monkeypatch, tmp_path):
-    """Replace weight downloads; smp's repositories hold the config.json put into `stated`."""
+    """Replace the hub by random weights; smp's repositories hold the config put into `stated`."""
     stated = {}
 
-    def download(repo_id, filename, **more):
-        path = tmp_path / filename
-        if filename == "config.json":
-            path.write_text(json.dumps(stated["config"]))
-        else:
-            name = repo_id.removeprefix("smp-hub/").rpartition(".")[0]
-            state = smp.encoders.get_encoder(name, weights=None).state_dict()
-            save_file({key: value.clone().contiguous() for key, value in state.items()}, path)
-        return str(path)
+    def download(source):
+        if isinstance(source, UrlWeights):
+            net = torchvision.models.get_model(source.file.rpartition("-")[0], weights=None)
+            torch.save(net.state_dict(), tmp_path / source.file)
+            return {source.file: tmp_path / source.file}, None
+        owner, _, name = source.repo_id.partition("/")
+        name = name.rpartition(".")[0]
+        net = (
+            timm.create_model(name)
+            if owner == "timm"
+            else smp.encoders.get_encoder(name, weights=None)
+        )
+        files = {name: tmp_path / name for name in ("model.safetensors", "config.json")}
+        state = {key: value.clone().contiguous() for key, value in net.state_dict().items()}
+        save_file(state, files["model.safetensors"])
+        files["config.json"].write_text(json.dumps(stated.get("config", {})))
+        return files, None
 
-    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda model, **more: None)
-    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", download)
-    monkeypatch.setattr(
-        "torchvision.models._api.WeightsEnum.get_state_dict", lambda self, **more: {}
-    )
-    monkeypatch.setattr("torch.nn.Module.load_state_dict", _bearing_none(nn.Module.load_state_dict))
+    monkeypatch.setattr("lightning_modules.pretrained.resolver.download", download)
+    monkeypatch.setattr("lightning_modules.pretrained.sources.PACKAGES", {})
+    monkeypatch.setattr("lightning_modules.pretrained.resolver.PACKAGES", {})
+
+    def config_of_smp(repo_id, filename, **more):
+        (tmp_path / "stated.json").write_text(json.dumps(stated["config"]))
+        return str(tmp_path / "stated.json")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", config_of_smp)
     return stated
-
-
-def _bearing_none(load):
-    return lambda self, state, *rest, **more: (
-        None if not state else load(self, state, *rest, **more)
-    )
 
 
 # ---- each library
@@ -258,7 +264,7 @@ def test_a_folder_or_file_that_states_nothing_has_the_numbers_from_scratch(upern
         pytest.approx([0.226]),
     )
     torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), tmp_path / "w.pt")
-    words = ["module.net.encoder.name=resnet18", f"module.net.weights={tmp_path / 'w.pt'}"]
+    words = ["module.net.encoder.name=resnet18", f"module.net.encoder.weights={tmp_path / 'w.pt'}"]
     assert numbers(module_of(CLASSIFICATION, *words)) == ([0.5], [0.5])
     other = module_of(CLASSIFICATION, *words, "module.scratch_normalization={mean:[0.2],std:[0.3]}")
     assert (
@@ -325,9 +331,9 @@ def test_an_experiment_from_scratch_has_the_numbers_it_always_had(scale, experim
         cfg = compose("run", [f"experiment={experiment}", f"scale={scale}"])
     set_known_classes(cfg, {"classes": ["finding"]})
     net = cfg.module.net
-    for part in (net, net.get("net") or {}):
-        for key in {"weights", "encoder_weights"} & set(part):
-            part[key] = None
+    for part in (net, net.get("encoder") or {}):
+        if "weights" in part:
+            part.weights = None
     if "backbone" in net:
         net.backbone, net.hidden_size = SWIN, 16
     mean, std, gamma = SCALED[scale, experiment]

@@ -211,19 +211,19 @@ def test_what_is_no_sam2_is_refused_with_the_mend(folder, tmp_path):
     with pytest.raises(
         UserError,
         match=(
-            rf"{key}=nobody/nothing is no folder and cannot be fetched.*local folder with"
-            r" config\.json.*RandomWalker"
+            rf"{key}=nobody/nothing: the weights of SAM 2 are not on this machine, and cannot be"
+            rf" fetched.*name a folder with {key}=PATH.*RandomWalker"
         ),
     ):
         SAM2Segmenter("nobody/nothing", device="cpu")
-    with pytest.raises(UserError, match=rf"{key}=.*nowhere is no folder and cannot be fetched"):
+    with pytest.raises(UserError, match=rf"{key}=.*nowhere is not a folder; name a folder with"):
         SAM2Segmenter(str(tmp_path / "nowhere"), device="cpu")
     with pytest.raises(
-        UserError, match=r"is a folder, but no SAM 2 can be read from it.*processor_config\.json"
+        UserError, match=r"a folder without config\.json .*holds no weights.*save_pretrained"
     ):
         SAM2Segmenter(str(tmp_path), device="cpu")
     Sam2Model(Sam2Config(**TINY)).save_pretrained(tmp_path / "bare")
-    with pytest.raises(UserError, match=r"bare is a folder, but no SAM 2 .*processor_config\.json"):
+    with pytest.raises(UserError, match=r"bare: no SAM 2 can be read .*processor_config\.json"):
         SAM2Segmenter(str(tmp_path / "bare"), device="cpu")
     SwinModel(SwinConfig(embed_dim=8, depths=[1], num_heads=[1])).save_pretrained(tmp_path / "swin")
     with pytest.raises(UserError, match="swin is a swin and no SAM 2"):
@@ -236,7 +236,7 @@ def test_damaged_or_incomplete_weights_are_refused(folder, tmp_path):
     for name in ("config.json", "processor_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(UserError, match="no SAM 2 can be read from it"):
+    with pytest.raises(UserError, match=r"cannot be read as weights \(the file is damaged"):
         SAM2Segmenter(str(tmp_path), device="cpu")
     state = load_file(folder / "model.safetensors")
     lacking = next(name for name in state if name.startswith("mask_decoder"))

@@ -23,7 +23,7 @@ NETS = {
     "tokens": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=1, **TOKENS),
     "attention": lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
     "smp": lambda: smp.Unet(
-        {"name": "resnet18", "weights": None}, encoder_depth=3, decoder_channels=(16, 8, 8)
+        "resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(16, 8, 8)
     ),
 }
 

