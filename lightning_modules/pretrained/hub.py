@@ -91,7 +91,7 @@ def find_in_cache(source: HubWeights | UrlWeights) -> dict[str, Path] | None:
         found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
         return Path(found) if isinstance(found, str) else None
 
-    weights = next(((name, path) for name in source.files if (path := cached(name))), None)
+    weights = next(((name, there) for name in source.files if (there := cached(name))), None)
     needed = {name: cached(name) for name in source.needed}
     if weights is None or None in needed.values():
         return None
