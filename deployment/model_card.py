@@ -47,6 +47,7 @@ def write_model_card(
     sections = {
         "Task": [*_task(decision, rule, normalization), *_ensemble(networks)],
         "Training data": _data(report),
+        "Pretrained weights": _pretrained(report),
         "Leaks between the splits": _leaks(report),
         "Scores": [*_scores_of_members(report, networks), *_scores(report)],
         "Calibration": _calibration(report),
@@ -123,6 +124,18 @@ def _data(report: Mapping[str, Any]) -> list[str]:
         lines += ["", "Found and treated before the training:"]
         lines += [f"- {what}: {found['count']}" for what, found in cleaning.items()]
     return lines
+
+
+def _pretrained(report: Mapping[str, Any]) -> list[str]:
+    """Name the pretrained weights that the training began with, and their license."""
+    if "pretrained_weights" not in report:
+        return [MISSING]
+    lines = [
+        f"- {each['network']}, {each['asked']}: {each['origin']} {each['source']}, SHA-256"
+        f" {each['sha256']}, license {each['license'] or 'not stated'}"
+        for each in report["pretrained_weights"]
+    ]
+    return lines or ["None: the network was trained from scratch, or from a run that was."]
 
 
 def _leaks(report: Mapping[str, Any]) -> list[str]:

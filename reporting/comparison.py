@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -308,7 +308,7 @@ def _variant_row(
             if all(r.get("resources") for r in reports)
             else None
         ),
-        "start": config.get("init_from") or "no earlier run",
+        "start": _initial_weights(reports[0], config),
         "stages": summarize_stages(runs),
     }
 
@@ -344,3 +344,9 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
             f"{variant['verdict']} by test {comparison['ranked_by']}; ",
         )
     console.print(comparison["caveat"], style="dim")
+
+
+def _initial_weights(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Describe what a training began with: another run, pretrained weights, or neither."""
+    named = [f"{each['asked']}, {each['network']}" for each in report.get("pretrained_weights", [])]
+    return str(config.get("init_from") or "; ".join(named) or "no earlier run")
