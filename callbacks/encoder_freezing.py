@@ -78,6 +78,11 @@ def _check(trainer: Trainer, module: SupervisedModule, always: bool) -> None:
     Raises:
         UserError: It is refused; the message names the key.
     """
+    if any(isinstance(callback, Curriculum) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        raise UserError(
+            f"{KEY} cannot be combined with a curriculum; set freeze_encoder: true in the stages of"
+            " callbacks.curriculum.stages instead, and remove freeze_encoder from extra=[...]"
+        )
     encoder = find_encoder(module.net)
     if encoder is None:
         raise UserError(
@@ -89,11 +94,6 @@ def _check(trainer: Trainer, module: SupervisedModule, always: bool) -> None:
         raise UserError(
             f"{KEY} would change nothing, because the encoder of this network is frozen already;"
             " remove freeze_encoder from extra=[...]"
-        )
-    if any(isinstance(callback, Curriculum) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-        raise UserError(
-            f"{KEY} cannot be combined with a curriculum; set freeze_encoder: true in the stages of"
-            " callbacks.curriculum.stages instead, and remove freeze_encoder from extra=[...]"
         )
     strategy = trainer.strategy
     if always or isinstance(strategy, SingleDeviceStrategy):

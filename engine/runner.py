@@ -558,8 +558,8 @@ def _check_frozen_weights(
     if "fit" in cfg.do and freezing and scratch:
         raise UserError(
             "callbacks.freeze_encoder would freeze random weights, because the encoder has no"
-            " pretrained weights; take some, such as module/net/encoder=lite0, or those of a run"
-            " with init_from=RUN, or remove freeze_encoder from extra=[...]"
+            " pretrained weights; take some, such as module.net.encoder.weights=imagenet, or"
+            " those of a run with init_from=RUN, or remove freeze_encoder from extra=[...]"
         )
 
 

@@ -65,7 +65,8 @@ def find_encoder(net: nn.Module) -> Encoder | None:
     Returns:
         The encoder; None if it is not known.
     """
-    if isinstance(getattr(net, "encoder", None), nn.Module):
+    torchvision = type(net).__module__.startswith("torchvision.")  # its ViT has an `encoder` too
+    if isinstance(getattr(net, "encoder", None), nn.Module) and not torchvision:
         return Encoder(layer="encoder")
     layer = "net" if isinstance(net, FrozenBackboneClassifier) else ""
     body = net.get_submodule(layer) if layer else net

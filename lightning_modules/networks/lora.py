@@ -174,6 +174,9 @@ def _patch_adapted_layers(net: nn.Module) -> None:
             # otherwise autocast converts every input to fp32 and back
             layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(layer, Conv2d):
+            for first in layer.lora_A.values():
+                # peft copies kernel, stride and padding alone; DeepLabV3+ dilates its last stage
+                first.dilation = layer.base_layer.dilation  # type: ignore[union-attr,assignment]
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
                     # dropout of whole channels: neighbouring pixels are nearly equal, and a mask
