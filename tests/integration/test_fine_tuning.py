@@ -171,13 +171,15 @@ def test_an_encoder_that_is_never_trained_is_not_in_the_optimizer(cli, start, ex
 
 
 @pytest.mark.parametrize("epochs", [1, "null"])
-def test_an_average_of_weights_holds_a_frozen_encoder_unchanged(
+def test_an_average_of_weights_leaves_a_frozen_encoder_as_it_is(
     epochs, cli, start, export, tmp_path
 ):
     words = ["extra=[freeze_encoder,ema]", f"callbacks.freeze_encoder.epochs={epochs}"]
     fit(cli, tmp_path / "run", export, *words, "trainer.max_epochs=2", f"init_from={start}")
     first, average = of_encoder(read(start, "best")), of_encoder(read(tmp_path / "run"))
-    same = [torch.equal(value, average[name]) for name, value in first.items()]
+    floats = [name for name, value in first.items() if value.is_floating_point()]
+    # d x + (1 - d) x is x but for rounding
+    same = [torch.allclose(first[name], average[name], rtol=1e-5) for name in floats]
     assert all(same) is (epochs == "null")
 
 
