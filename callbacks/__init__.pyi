@@ -1,6 +1,7 @@
 from .checkpointing import BestCheckpoint, ResumableEarlyStopping, TopKCheckpoint
 from .curriculum import Curriculum, CurriculumState
 from .curriculum_stage import StageConfig
+from .encoder_freezing import EncoderFreezing
 from .feature_maps import FeatureMaps
 from .graceful_shutdown import GracefulShutdown, RunInterrupted
 from .hard_example_score_writer import HardExampleScoreWriter
@@ -21,6 +22,7 @@ __all__ = [
     "Curriculum",
     "CurriculumState",
     "EMAWeightAverage",
+    "EncoderFreezing",
     "FeatureMaps",
     "GracefulShutdown",
     "HardExampleScoreWriter",

@@ -20,6 +20,7 @@ from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.networks.encoder import find_encoder
 from lightning_modules.optim import batches_per_epoch
 
 
@@ -90,10 +91,10 @@ def check_stages(
             )
         if stage.loss_weights is not None:
             _check_loss_terms(stage, module, where)
-        if stage.freeze_encoder and not hasattr(module.net, "encoder"):
+        if stage.freeze_encoder and find_encoder(module.net) is None:
             raise UserError(
-                f"{where}.freeze_encoder=true, but the network has no encoder; remove it from the"
-                " stage"
+                f"{where}.freeze_encoder=true, but the network has no known encoder; remove it"
+                " from the stage"
             )
         first = stage.epoch_config(data.base_epoch_config, 0)
         if first.batch_size == 1 or first.image_size != data.image_size:
@@ -311,7 +312,7 @@ class Curriculum(Callback):
         if weights is not None:
             self._module.loss.set_weights(stage.loss_weights or weights)  # type: ignore[operator]
         if self._freezes_encoder:
-            self._module.net.encoder.requires_grad_(not stage.freeze_encoder)  # type: ignore[union-attr,operator]
+            self._module.freeze_encoder(stage.freeze_encoder)
         self.progress.record_stage(stage)
 
     @property
@@ -330,10 +331,6 @@ class Curriculum(Callback):
         self._begin_epoch(trainer)
 
     def _begin_epoch(self, trainer: Trainer) -> None:
-        if (
-            self._freezes_encoder
-        ):  # the BatchNorm statistics of a frozen encoder do not change either
-            self._module.net.encoder.train(not self.stage.freeze_encoder)  # type: ignore[union-attr,operator]
         set_epoch_length(trainer)
 
     def _enter_stage(self, trainer: Trainer, module: LightningModule) -> None:

@@ -51,7 +51,7 @@ class StageConfig:
         strata_weights: Relative sampling weight of the rows of each stratum.
         scheduler: Learning-rate schedule of the stage, as in conf/module/scheduler.
         loss_weights: Weights of the loss's terms.
-        freeze_encoder: True to train all parameters but those of `net.encoder`.
+        freeze_encoder: True to train all parameters but those of the encoder.
         patience: Number of epochs without improvement after which the next stage starts.
     """
 

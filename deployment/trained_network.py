@@ -254,13 +254,9 @@ def _prepare(module: EvaluatedModule) -> EvaluatedModule:
 
 def plain_network(module: EvaluatedModule) -> nn.Module:
     """Return the network of a module for export: LoRA adapters are merged into the weights."""
-    from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
-
-    def merge(net: nn.Module) -> nn.Module:
-        """Return a network without adapters."""
-        return net.merge_adapters() if isinstance(net, FrozenBackboneClassifier) else net
+    from lightning_modules.networks.lora import merge_network  # peft takes a second
 
     if not isinstance(module.net, Ensemble):
-        return merge(module.net)
-    nets = [merge(net) for net in module.net.nets]
+        return merge_network(module.net)
+    nets = [merge_network(net) for net in module.net.nets]
     return Ensemble(nets, module.net.tta, module.net.exclusive_masks)

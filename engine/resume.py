@@ -59,6 +59,7 @@ SETTING_KEYS = (  # settings of the training that a checkpoint's state could ove
     ),
     *(f"callbacks.early_stopping.{name}" for name in ("monitor", "mode", "patience", "min_delta")),
     *("callbacks.ema.decay", "callbacks.swa.start_epoch"),
+    *("callbacks.freeze_encoder.epochs", "callbacks.freeze_encoder._target_"),  # epochs may be null
 )
 IGNORED_KEYS = (
     "weights",
@@ -71,6 +72,8 @@ FIXED_KEYS = (
     "module.scheduler._target_",
     "module.encoder_lr_mult",
     "module.layer_decay",
+    "callbacks.freeze_encoder.epochs",
+    "callbacks.freeze_encoder._target_",
 )  # keys for which the checkpoint's state would not fit
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from callbacks.curriculum import Curriculum
 from callbacks.curriculum_stage import StageConfig
+from callbacks.encoder_freezing import EncoderFreezing
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from datamodules.formats.gray_levels import format_window
@@ -50,6 +51,21 @@ def describe_network(asked: DictConfig, module: SupervisedModule) -> list[str]:
     lora = part.get("lora")
     probe = "linear probe" if isinstance(module.net, FrozenBackboneClassifier) else None
     return [*words, *([f"LoRA of rank {lora['rank']}"] if lora else [probe] if probe else [])]
+
+
+def describe_encoder(trainer: Trainer, module: SupervisedModule) -> str:
+    """Describe how the training of the encoder differs from that of other layers."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    freezing = [each for each in callbacks if isinstance(each, EncoderFreezing)]
+    words = [
+        "frozen" if each.epochs is None else f"frozen for {_count(each.epochs, 'epoch')}"
+        for each in freezing
+    ]
+    if module.encoder_lr_mult != 1.0:
+        words.append(f"learning rate x {module.encoder_lr_mult:g}")
+    if module.layer_decay != 1.0:
+        words.append(f"layer decay {module.layer_decay:g}")
+    return ", ".join(words)
 
 
 def describe_start(cfg: DictConfig, module: SupervisedModule) -> str:
@@ -184,6 +200,7 @@ def run_summary(
         found = {"made first": ", ".join(first)} | found
     if window := _format_window(data):
         found["gray values"] = window[0]
+    encoder = describe_encoder(trainer, module)
     return found | {
         "network": ", ".join(
             [*describe_network(cfg.module.net, module), describe_start(cfg, module)]
@@ -194,6 +211,7 @@ def run_summary(
         "normalization": _format_normalization(cfg, module),
         "loss": describe_loss(module),
         "optimizer": describe_optimizer(module, get_curriculum(trainer)),
+        **({"encoder": encoder} if encoder else {}),
         "machine": _describe_machine(trainer),
         "length": training_length(cfg, trainer),
     }

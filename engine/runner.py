@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from callbacks.encoder_freezing import EncoderFreezing
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
@@ -366,8 +367,11 @@ def _run_experiment(
     module = build_module(cfg, data, starts)
     module.pretrained_weights = _pretrained_weights(module, records)
     _check_same_task(cfg, records, module, data)
+    freezing = [each for each in callbacks.values() if isinstance(each, EncoderFreezing)]
+    _check_frozen_weights(cfg, freezing, module, starts)
     if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
-        cfg.trainer.strategy = ddp_strategy(module)
+        later = any(each.epochs is not None for each in freezing)
+        cfg.trainer.strategy = ddp_strategy(module, find_unused=later)
     trainer = instantiate_config(
         cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=trainer_plugins()
     )
@@ -540,6 +544,23 @@ def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: 
         )
         if not body_alone and ("fit" not in cfg.do or key == "ckpt_path"):
             check_same_task(record, module, data.channels, path)
+
+
+def _check_frozen_weights(
+    cfg: DictConfig,
+    freezing: Sequence[EncoderFreezing],
+    module: SupervisedModule,
+    starts: Sequence[Path],
+) -> None:
+    """Refuse to freeze a random encoder; a network of the user's own may load its own weights."""
+    ours = str(cfg.module.net.get("_target_", "")).startswith("lightning_modules.")
+    scratch = ours and not starts and getattr(module.net, "pretrained", None) is None
+    if "fit" in cfg.do and freezing and scratch:
+        raise UserError(
+            "callbacks.freeze_encoder would freeze random weights, because the encoder has no"
+            " pretrained weights; take some, such as module.net.encoder.weights=imagenet, or"
+            " those of a run with init_from=RUN, or remove freeze_encoder from extra=[...]"
+        )
 
 
 def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:

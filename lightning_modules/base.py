@@ -29,6 +29,11 @@ from evaluation.rule_modules import DecisionRule
 from lightning_modules import distributed, training_record
 from lightning_modules.losses import apply_loss
 from lightning_modules.module_config import MonitorConfig, ScratchNormalization
+from lightning_modules.networks.encoder import (
+    check_rate_factors,
+    eval_frozen_layers,
+    find_encoder,
+)
 from lightning_modules.networks.input_size import check_input
 from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
@@ -56,10 +61,14 @@ class SupervisedModule(LightningModule):
             weights that do not state theirs.
         gamma: Exponent of the pixels scaled to 0..1 before that, as in `Normalize`.
         channels_last: True to keep weights and images in that memory format, which is faster on
-            recent CPUs and on tensor cores. compile: True to compile the net with torch.compile.
-            encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of that of the other
-            parameters. layer_decay: Learning rate of each encoder layer, as a multiple of that of
-            the next layer; only for nets that have `depth_of`. auxiliary_weight: Weight, in
+            recent CPUs and on tensor cores.
+        compile: True to compile the net with torch.compile.
+        encoder_lr_mult: Learning rate of the encoder, as a multiple of that of the other
+            parameters; adapters (LoRA) have the rate of the other parameters. The encoder is
+            `net.encoder`, or all of a classifier but its head.
+        layer_decay: Learning rate of each layer of the encoder, as a multiple of that of the next
+            one; the head or decoder is the last.
+        auxiliary_weight: Weight, in
             training, of the loss of each further output of `net`, if it has several.
     """
 
@@ -85,6 +94,7 @@ class SupervisedModule(LightningModule):
         super().__init__()
         check_partial("scheduler", scheduler)
         check_optimizer(optimizer)
+        check_rate_factors(net, encoder_lr_mult, layer_decay)
         self.normalize = resolve_normalization(
             mean, std, gamma, getattr(net, "statistics", None), scratch_normalization
         )
@@ -110,8 +120,47 @@ class SupervisedModule(LightningModule):
         )  # exact for unequal numbers of images per rank, unlike Lightning's own mean
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self._trained_names: frozenset[str] | None = None  # set when the encoder is first frozen
+        self.train()  # Lightning does not change the modes of a module
         if compile:
             self.net.compile()  # in place: the names in a checkpoint stay the same
+
+    def train(self, mode: bool = True) -> "SupervisedModule":
+        """Set the mode of all layers; in training, frozen layers stay in evaluation mode.
+
+        These are the layers of `eval_frozen_layers`, for every network.
+        """
+        super().train(mode)
+        if mode:
+            eval_frozen_layers(self.net)
+        return self
+
+    def freeze_encoder(self, frozen: bool) -> None:
+        """Freeze the encoder of the network, or train it again.
+
+        Parameters that the network was built without training stay frozen. A frozen encoder is in
+        evaluation mode: it keeps the statistics of its BatchNorm, and has no dropout.
+
+        Args:
+            frozen: True to freeze it.
+
+        Raises:
+            UserError: The network has no known encoder.
+        """
+        encoder = find_encoder(self.net)
+        if encoder is None:
+            raise UserError(
+                f"{type(self.net).__name__} has no known encoder that could be frozen; name another"
+                " network in module.net"
+            )
+        parameters = encoder.named_parameters(self.net)
+        if self._trained_names is None:
+            self._trained_names = frozenset(
+                name for name, value in parameters.items() if value.requires_grad
+            )
+        for name in self._trained_names:
+            parameters[name].requires_grad_(not frozen)
+        self.train(self.training)
 
     def forward(self, image: Tensor) -> Any:
         """Convert uint8 `B x C x H x W` to logits; in training a tuple with auxiliary logits."""

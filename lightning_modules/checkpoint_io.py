@@ -14,7 +14,9 @@ from datamodules.image_size import ImageSize
 from lightning_modules import training_record
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.classification import find_head
+from lightning_modules.networks.encoder import has_adapters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
+from lightning_modules.networks.lora_config import is_adapter, plain_name
 from lightning_modules.normalize import SOURCE_CHECKPOINT, Normalize, same_statistics
 from lightning_modules.pretrained.reading import explain_unreadable
 
@@ -162,8 +164,8 @@ def read_normalization(path: Path) -> Normalize | None:
 def load_weights(module: SupervisedModule, path: Path) -> bool:
     """Load only the weights, for `init_from`; optimizer, epoch and schedule start from zero.
 
-    A network with a frozen backbone also accepts a checkpoint of the plain network. A classifier
-    accepts a checkpoint with other classes, without its head.
+    A network with a frozen backbone, or with adapters in its encoder, also accepts a checkpoint of
+    the plain network. A classifier accepts a checkpoint with other classes, without its head.
 
     Returns:
         True if the head was loaded too.
@@ -184,10 +186,21 @@ def load_weights(module: SupervisedModule, path: Path) -> bool:
             stored
         )  # the normalization that the backbone was trained with
         return False
+    if has_adapters(module.net) and not any(map(is_adapter, state)):
+        state = _add_adapters(module, state)
     whole = _keep_own_head(module, state)
     check_compatible(module, {"state_dict": state}, path)
     module.load_state_dict(state)
     return whole
+
+
+def _add_adapters(module: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the weights of a plain network for one with adapters, and add its own adapters."""
+    own = module.state_dict()
+    plain = {name: plain_name(name) for name in own if not is_adapter(name)}
+    found = {name: state[short] for name, short in plain.items() if short in state}
+    further = {name: state[name] for name in state.keys() - set(plain.values())}
+    return found | {name: value for name, value in own.items() if is_adapter(name)} | further
 
 
 def _strip_prefix(state: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def uses_cuda(accelerator: str) -> bool:
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def ddp_strategy(net: nn.Module) -> dict[str, Any]:
+def ddp_strategy(net: nn.Module, find_unused: bool = False) -> dict[str, Any]:
     """Return the arguments of DDP that `strategy: auto` uses for several processes.
 
     Gradients are views of buckets that are small enough for several to be reduced during the
@@ -124,6 +124,8 @@ def ddp_strategy(net: nn.Module) -> dict[str, Any]:
 
     Args:
         net: Network whose gradients are reduced.
+        find_unused: True if parameters may have no gradient for a part of the training; DDP then
+            looks for them at every step.
     """
     megabytes = (
         sum(parameter.nbytes for parameter in net.parameters() if parameter.requires_grad) / 2**20
@@ -136,6 +138,6 @@ def ddp_strategy(net: nn.Module) -> dict[str, Any]:
     return {
         "_target_": "lightning.pytorch.strategies.DDPStrategy",
         ("forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"): False,
-        "find_unused_parameters": False,
+        "find_unused_parameters": find_unused,
         **buckets,
     }

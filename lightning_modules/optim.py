@@ -17,7 +17,7 @@ from datamodules.arguments import (
     check_value,
     validated,
 )
-from datamodules.errors import UserError
+from lightning_modules.networks.encoder import rate_factors
 
 PROGRESS_KEYS = {  # keys of a schedule's state that hold its progress
     *("last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"),
@@ -81,33 +81,23 @@ def build_param_groups(
     """Group all parameters that require a gradient by their learning rate, the lowest first.
 
     Args:
-        net: The network; its `depth_of` is called if `layer_decay` is not 1.
+        net: The network.
         named_parameters: The module's parameters; the net's names start with `net.`.
-        encoder_lr_mult: Learning rate of `net.encoder`, as a multiple of that of the other
-            parameters.
-        layer_decay: Learning rate of each encoder layer, as a multiple of that of the next layer
-            (Bao et al. 2022, BEiT).
+        encoder_lr_mult: As in `rate_factors`.
+        layer_decay: As in `rate_factors`.
 
     Returns:
         Groups with `params` and `lr_factor`, a factor of the optimizer's rate.
 
     Raises:
-        UserError: `layer_decay` is set for a network without `depth_of`.
+        UserError: The encoder or the depths of its layers are unknown.
     """
-    if layer_decay != 1.0 and not hasattr(net, "depth_of"):
-        raise UserError(
-            f"module.layer_decay={layer_decay} needs a network with known layer depths, such as"
-            " upernet_swin; set module.layer_decay=1.0"
-        )
+    factors = rate_factors(net, encoder_lr_mult, layer_decay)
     found: dict[float, list[nn.Parameter]] = {}
-    deepest = net.depth_of("") if layer_decay != 1.0 else 0  # type: ignore[operator]
     for name, parameter in named_parameters:
-        name = name.replace("_fsdp_wrapped_module.", "")
+        name = name.replace("_fsdp_wrapped_module.", "").removeprefix("net.")
         if parameter.requires_grad:
-            factor = encoder_lr_mult if name.startswith("net.encoder.") else 1.0
-            if layer_decay != 1.0:
-                factor *= layer_decay ** (deepest - net.depth_of(name.removeprefix("net.")))  # type: ignore[operator]
-            found.setdefault(factor, []).append(parameter)
+            found.setdefault(factors.get(name, 1.0), []).append(parameter)
     return [
         {"params": parameters, "lr_factor": factor} for factor, parameters in sorted(found.items())
     ]

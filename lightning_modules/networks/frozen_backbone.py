@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from datamodules.arguments import FromMapping, validated
 from datamodules.errors import UserError
 from lightning_modules.networks.classification import build_classifier, find_head
-from lightning_modules.networks.lora_config import AdapterConfig
+from lightning_modules.networks.lora_config import AdapterConfig, is_adapter, plain_name
 from lightning_modules.normalize import PixelStatistics
 from lightning_modules.pretrained.resolver import ResolvedWeights
 
@@ -121,9 +121,9 @@ class FrozenBackboneClassifier(nn.Module):
         """
         head = find_head(self.net)[0]
         own = {
-            _name_without_adapter(name): value
+            plain_name(name): value
             for name, value in self.net.state_dict().items()
-            if "lora_" not in name and not name.startswith(f"{head}.")
+            if not is_adapter(name) and not name.startswith(f"{head}.")
         }
         wrong = [
             name
@@ -145,10 +145,6 @@ class FrozenBackboneClassifier(nn.Module):
         from lightning_modules.networks.lora import merge_adapters
 
         return merge_adapters(self.net)
-
-
-def _name_without_adapter(name: str) -> str:
-    return name.replace(".base_layer.", ".")
 
 
 def _drop_frozen_keys(

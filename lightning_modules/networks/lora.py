@@ -1,8 +1,9 @@
 """Injection of LoRA adapters into a network, and their merge into its weights."""
 
 import copy
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from datamodules.errors import UserError
+from lightning_modules.networks.encoder import has_adapters
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.networks.lora_config import AdapterConfig
 
 
-def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
+def inject_adapters(
+    net: nn.Module, head: str, adapters: AdapterConfig, unused: Collection[str] = ()
+) -> None:
     """Inject adapters into a network in place and freeze all other weights.
 
     Args:
@@ -23,18 +28,20 @@ def inject_adapters(net: nn.Module, head: str, adapters: AdapterConfig) -> None:
         head: Name of its head, which is not changed; empty for an encoder without one.
         adapters: Configuration of the adapters; without `targets` they are added to
             `layers_to_adapt`.
+        unused: Names of layers that get no adapter, because no output depends on them.
 
     Raises:
         UserError: No layer matches.
     """
     targets = adapters.targets
-    names = list(layers_to_adapt(net, head)) if targets is None else list(targets)
+    found = layers_to_adapt(net, head) if targets is None else _layers_named(net, targets)
+    names = [name for name in found if name not in unused]
     config = LoraConfig(
         r=adapters.rank,
         lora_alpha=adapters.alpha,  # type: ignore[arg-type]
         lora_dropout=adapters.dropout,
         bias="none",
-        target_modules=names,
+        target_modules="|".join(map(re.escape, names)),  # peft compares a list with ends of names
     )
     try:
         if not names:
@@ -70,19 +77,20 @@ def adapt_encoder(net: nn.Module, adapters: AdapterConfig) -> None:
         UserError: No layer of the encoder matches.
     """
     encoder: Any = net.encoder
-    used = {name for name, value in encoder.named_parameters() if value.requires_grad}
+    unused = {
+        name
+        for name, layer in encoder.named_modules()
+        if (values := list(layer.parameters())) and not any(each.requires_grad for each in values)
+    }
     encoder.requires_grad_(False)
-    inject_adapters(encoder, "", adapters)
-    for name, layer in encoder.named_modules():
-        if isinstance(layer, BaseTunerLayer) and isinstance(layer, nn.Module):
-            before = name.replace(".base_layer", "")
-            if not any(each.startswith(f"{before}.") for each in used):
-                layer.requires_grad_(False)
+    inject_adapters(encoder, "", adapters, unused)
 
 
-def has_adapters(net: nn.Module) -> bool:
-    """Return True if a network has LoRA adapters."""
-    return any(isinstance(layer, BaseTunerLayer) for layer in net.modules())
+def _layers_named(net: nn.Module, targets: Sequence[str]) -> Iterator[str]:
+    ends = tuple(f".{target}" for target in targets)
+    for name, _ in net.named_modules():
+        if f".{name}".endswith(ends):
+            yield name
 
 
 def layers_to_adapt(net: nn.Module, head: str) -> Iterator[str]:
@@ -126,6 +134,13 @@ def merge_adapters(net: nn.Module) -> nn.Module:
     return plain.requires_grad_(True)
 
 
+def merge_network(net: nn.Module) -> nn.Module:
+    """Return a network of a module without LoRA, which is the network itself if it has none."""
+    if isinstance(net, FrozenBackboneClassifier):
+        return net.merge_adapters()
+    return merge_adapters(net) if has_adapters(net) else net
+
+
 def _merge_layer(layer: BaseTunerLayer) -> nn.Module:
     if hasattr(layer, "unload_and_optionally_merge_module"):
         return layer.unload_and_optionally_merge_module(
@@ -159,6 +174,9 @@ def _patch_adapted_layers(net: nn.Module) -> None:
             # otherwise autocast converts every input to fp32 and back
             layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
         if isinstance(layer, Conv2d):
+            for first in layer.lora_A.values():
+                # peft copies kernel, stride and padding alone; DeepLabV3+ dilates its last stage
+                first.dilation = layer.base_layer.dilation  # type: ignore[union-attr,assignment]
             for name, dropout in layer.lora_dropout.items():
                 if isinstance(dropout, nn.Dropout):
                     # dropout of whole channels: neighbouring pixels are nearly equal, and a mask

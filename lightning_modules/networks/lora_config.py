@@ -1,4 +1,4 @@
-"""Settings of LoRA adapters, in a file of their own to be checked without loading PyTorch."""
+"""Settings of LoRA adapters and names of their parameters, which need no PyTorch."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -30,3 +30,13 @@ class AdapterConfig:
     alpha: PositiveFloat
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     targets: Sequence[str] | None = None
+
+
+def is_adapter(name: str) -> bool:
+    """Return True for the name of an adapter's parameter."""
+    return ".lora_" in name
+
+
+def plain_name(name: str) -> str:
+    """Return the name that a parameter of an adapted layer has in the plain network."""
+    return name.replace(".base_layer.", ".")

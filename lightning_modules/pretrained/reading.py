@@ -18,10 +18,9 @@ from datamodules.errors import UserError
 COUNTER = "num_batches_tracked"  # BatchNorm's number of batches: no weight, absent in older files
 NESTED = ("state_dict", "model", "model_state_dict")  # keys below which files keep the weights
 PREFIXES = ("module.", "_orig_mod.")  # of networks that were wrapped by DDP or torch.compile
-# part of a parameter's name that numbers the stages and blocks of an encoder
-BLOCK = re.compile(
-    r"^(?:(?:stages?|layers?|blocks?|features|denseblock|denselayer|transition)[._]?\d*(?:\.\d+)*\.)+"
-)
+# part of a parameter's name that holds the stages, layers or blocks of an encoder, with its number
+CONTAINER = re.compile(r"(?:\w*?(?:stage|layer|block)s?|features|s|b)_?(\d*)")
+LEVELS = 2  # at most a stage and a block in it; deeper numbers are those of layers in a block
 
 
 def read_weights(path: Path, key: str) -> dict[str, Tensor]:
@@ -226,9 +225,29 @@ def without_timm_warnings() -> Iterator[None]:
 
 
 def block_of(name: str) -> str:
-    """Return the part of a parameter's name that names its block, such as `layer1.0.`."""
-    found = BLOCK.match(name)
-    return found[0] if found else ""
+    """Return the beginning of a parameter's name that names its block, such as `layer1.0.`.
+
+    It ends with the number of a stage and of a block in it; empty if the name has no such number.
+    """
+    parts, numbers, inside = name.split(".")[:-1], 0, False
+    for position, part in enumerate(parts):
+        container = CONTAINER.fullmatch(part)
+        if container is not None or (inside and part.isdecimal()):
+            inside = True
+            numbers += part.isdecimal() or bool(container and container[1])
+        elif numbers:
+            return _join(parts[:position])
+        else:
+            inside = False
+        if numbers == LEVELS:
+            return _join(parts[: position + 1])
+    return _join(parts) if numbers else ""
+
+
+def _join(parts: list[str]) -> str:
+    while not parts[-1][-1].isdecimal():  # a container whose number does not follow
+        parts = parts[:-1]
+    return ".".join(parts) + "."
 
 
 def check_not_larger(own: Iterable[str], state: Iterable[str], path: Path, key: str) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def one_rank(rank: int, world_size: int, port: int, words: list[str], log: Path)
     run.main()
 
 
-def start(world_size: int, words: list[str], logs: Path) -> list[BaseProcess]:
-    """Starts all ranks; they inherit the environment of now."""
+def start(
+    world_size: int, words: list[str], logs: Path, target: Callable[..., None] = one_rank
+) -> list[BaseProcess]:
+    """Starts all ranks, each with `target`; they inherit the environment of now."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     with socket.socket() as free:
@@ -51,7 +54,7 @@ def start(world_size: int, words: list[str], logs: Path) -> list[BaseProcess]:
     logs.mkdir(parents=True, exist_ok=True)
     processes = [
         context.Process(
-            target=one_rank, args=(rank, world_size, port, words, logs / f"rank{rank}.log")
+            target=target, args=(rank, world_size, port, words, logs / f"rank{rank}.log")
         )
         for rank in range(world_size)
     ]
@@ -60,11 +63,17 @@ def start(world_size: int, words: list[str], logs: Path) -> list[BaseProcess]:
     return processes
 
 
-def ranks(world_size: int, words: list[str], folder: Path, seconds: float = 300) -> str:
+def ranks(
+    world_size: int,
+    words: list[str],
+    folder: Path,
+    seconds: float = 300,
+    target: Callable[..., None] = one_rank,
+) -> str:
     """Runs to the end; what all ranks printed. None may fail."""
     words = [*words, f"trainer.devices={world_size}", f"hydra.run.dir={folder}"]
     logs = folder.parent / f"{folder.name}_logs"
-    processes = start(world_size, words, logs)
+    processes = start(world_size, words, logs, target)
     for process in processes:
         process.join(seconds)
     said = "\n".join(path.read_text() for path in sorted(logs.glob("*.log")))

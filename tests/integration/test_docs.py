@@ -24,6 +24,7 @@ OWN_EXPERIMENT = (
 EXPERIMENTS = {  # of the pages whose tables show overrides
     "augmentation.md": ["unetpp_brain_tumor"],
     "bone_scans.md": ["weak_bone_scan", "pseudo_mask_bone_scan"],
+    "fine_tuning.md": ["unetpp_brain_tumor", "lora_pneumonia"],
     "pneumonia.md": ["lora_pneumonia"],
     "pneumothorax.md": ["curriculum_pnx"],
     "upernet.md": ["upernet_pnx", "upernet_chestx_det"],

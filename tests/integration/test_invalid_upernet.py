@@ -28,8 +28,8 @@ CASES = {
         "module.net.norm=layer",
         "it must be batch or group",
     ),
-    "layers of a network that has none": (
-        ["module/net=unet", "module.layer_decay=0.9"],
+    "layers of a network whose names tell no depth": (
+        ["module/net=unet", "module.layer_decay=0.9", "module.net.encoder.name=dpn68"],
         "module.layer_decay=0.9",
         "layer_decay=1.0",
     ),

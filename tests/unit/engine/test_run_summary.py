@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from callbacks.curriculum_stage import StageConfig
+from callbacks.encoder_freezing import EncoderFreezing
 from datamodules.image_size import ImageSize
 from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.config import EpochConfig
@@ -58,6 +59,7 @@ def parts(tmp_path, monkeypatch):
     module = SimpleNamespace(
         net=net, normalize=normalize, loss=loss, optimizer=optimizer, scheduler=plateau
     )
+    module.encoder_lr_mult = module.layer_decay = 1.0
     config = {
         "title": "a [bold] title",
         "do": ["fit", "test"],
@@ -225,6 +227,17 @@ def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
     assert run_summary.describe_start(begun, module) == "from runs/a"
     resumed = OmegaConf.merge(begun, {"ckpt_path": "runs/b"})
     assert run_summary.describe_start(resumed, module) == "goes on from runs/b"
+
+
+def test_what_is_different_for_the_encoder_is_said(parts):
+    _, trainer, module, _ = parts
+    assert run_summary.describe_encoder(trainer, module) == ""
+    trainer.callbacks = [EncoderFreezing(epochs=1)]
+    module.encoder_lr_mult, module.layer_decay = 0.1, 0.9
+    said = "frozen for 1 epoch, learning rate x 0.1, layer decay 0.9"
+    assert run_summary.describe_encoder(trainer, module) == said
+    trainer.callbacks = [EncoderFreezing(epochs=None)]
+    assert run_summary.describe_encoder(trainer, module).startswith("frozen, ")
 
 
 def test_a_curriculum_has_a_rate_for_each_stage(parts):
