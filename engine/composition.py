@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from datamodules.errors import UserError
@@ -79,6 +79,37 @@ def _data_set_keys(name: str) -> set[str]:
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONF)):
         return set(map(str, compose(f"datamodule/{name}").datamodule))
+
+
+ENCODER_GROUP = "module/net/encoder"
+
+
+def check_chosen_encoder(cfg: DictConfig) -> None:
+    """Refuse an encoder of the command line that the values of an experiment or scale replace.
+
+    Args:
+        cfg: Configuration of a run.
+
+    Raises:
+        UserError: The network has another encoder than the one that was chosen.
+    """
+    if not HydraConfig.initialized():
+        return
+    words = list(HydraConfig.get().overrides.task)
+    chosen = HydraConfig.get().runtime.choices.get(ENCODER_GROUP)
+    given = [f"{ENCODER_GROUP}={chosen}", f"{ENCODER_GROUP}@module.net.encoder={chosen}"]
+    if not set(given) & set(words) or any("module.net.encoder.name=" in word for word in words):
+        return
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else initialize_config_dir(str(CONF)):
+        name = compose(f"{ENCODER_GROUP}/{chosen}").module.net.encoder.name
+    found = OmegaConf.select(cfg, "module.net.encoder.name")
+    if found != name:
+        raise UserError(
+            f"{ENCODER_GROUP}={chosen} has no effect, because the experiment or its demo scale sets"
+            f" module.net.encoder.name={found}; write module.net.encoder.name={name}"
+            " module.net.encoder.weights=imagenet instead"
+        )
 
 
 @contextmanager

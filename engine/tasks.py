@@ -20,7 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.data_root import check_root
 from datamodules.errors import UserError
 from datamodules.sampling.config import SCORES_FILE
-from engine.composition import compose_run, composed_run, remove_foreign_keys
+from engine.composition import (
+    check_chosen_encoder,
+    compose_run,
+    composed_run,
+    remove_foreign_keys,
+)
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.data_classes import refuse_open_classes, set_known_classes
 from engine.overrides import prepare_overrides
@@ -82,6 +87,7 @@ def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     remove_foreign_keys(cfg)
+    check_chosen_encoder(cfg)
     check_keys(cfg)
     _check_tasks(cfg)
     if cfg.do[0] in STANDALONE_TASKS:

@@ -4,7 +4,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from datamodules.errors import UserError
-from engine.composition import compose_run, composed_run, remove_foreign_keys
+from engine.composition import (
+    check_chosen_encoder,
+    compose_run,
+    composed_run,
+    remove_foreign_keys,
+)
 from run import CONF
 
 
@@ -49,3 +54,17 @@ def test_averaged_weights_are_one_word():
         cfg = compose("run", ["experiment=upernet_pnx", "extra=ema"])
     assert cfg.callbacks.ema._target_ == "callbacks.EMAWeightAverage"
     assert "early_stopping" in cfg.callbacks and "threshold_search" in cfg.callbacks
+
+
+def test_an_encoder_that_the_scale_replaces_is_refused_and_not_ignored(tmp_path):
+    def check(*words):
+        composed = compose_run(list(words))
+        with composed_run(composed, list(words), tmp_path / "run") as cfg:
+            check_chosen_encoder(cfg)
+            return cfg.module.net.encoder.name
+
+    assert check("experiment=segmentation", "module/net/encoder=lite1").endswith("lite1")
+    with pytest.raises(UserError, match=r"has no effect.*module\.net\.encoder\.name=tf_.*lite1 "):
+        check("experiment=demo", "module/net/encoder=lite1")
+    words = ["module/net/encoder=lite1", "module.net.encoder.name=resnet34"]
+    assert check("experiment=demo", *words) == "resnet34"
