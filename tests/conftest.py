@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ import run  # noqa: E402
 from datamodules.phantoms import bone_scan, brain_tumor, chest_xray, pneumothorax  # noqa: E402
 from lightning_modules.base import SupervisedModule  # noqa: E402
 from tests.factories.distributed import ranks  # noqa: E402
+from tests.factories.hub import Hub, serve_hub  # noqa: E402
 
 CALLBACKS = (
     "callbacks=[checkpoint,threshold_search/segmentation,graceful_shutdown,nonfinite_loss,"
@@ -222,6 +223,21 @@ def cli(
         return code, capfd.readouterr().err
 
     return call
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server that plays the hub, with an empty local cache."""
+    from huggingface_hub import constants
+
+    with serve_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+        yield server
 
 
 @pytest.fixture

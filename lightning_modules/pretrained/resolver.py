@@ -105,7 +105,8 @@ class ResolvedWeights:
     def __str__(self) -> str:
         """Return a description in one line."""
         about = [f"SHA-256 {self.sha256[:8]}...", *([self.license] if self.license else [])]
-        what = f"file {self.source}" if self.origin == "file" else f"{self.origin}: {self.source}"
+        origin = "paths.weights" if self.origin == "folder" else self.origin
+        what = f"file {self.source}" if self.origin == "file" else f"{origin}: {self.source}"
         name = "ImageNet weights" if self.asked in (IMAGENET, AUTO) else f"weights '{self.asked}'"
         name = "weights" if self.origin == "file" else name
         return f"{name} of {self.network} ({what}, {', '.join(about)})"
@@ -144,7 +145,8 @@ def resolve(request: WeightsRequest, online: bool = True) -> ResolvedWeights | N
             files, entry = found
             stated = None if request.source is None else request.source.license
             license = entry.license if entry else stated
-            return _found(request, "folder", files, license, str(request.folder))
+            named = entry.source if entry else next(iter(files.values())).name
+            return _found(request, "folder", files, license, named)
     package = request.package
     if package is not None and (path := package.path()) is not None:
         named = f"{package.distribution} {package.version}"

