@@ -28,6 +28,9 @@ from lightning_modules.pretrained.resolver import WeightsRequest, unavailable_er
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
 
+LOCK = ".lock"
+
+
 @dataclass(frozen=True)
 class FetchedWeights:
     """Weights that are in the folder now.
@@ -62,9 +65,15 @@ def fetch_weights(request: WeightsRequest, folder: Path) -> FetchedWeights:
         names = tuple(path.relative_to(folder).as_posix() for path in there[0].values())
         return FetchedWeights(request, names, there[1], False)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        entries = _fetch(request, folder)
-        write_manifest(folder, read_manifest(folder) | entries)
+    try:
+        with FileLock(folder / LOCK):
+            entries = _fetch(request, folder)
+            write_manifest(folder, read_manifest(folder) | entries)
+    except UserError:
+        if [path.name for path in folder.iterdir()] == [LOCK]:  # leave no empty folder behind
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        raise
     return FetchedWeights(request, tuple(entries), next(iter(entries.values())), True)
 
 
