@@ -16,6 +16,7 @@ from lightning_modules.pretrained.fetch import fetch_weights
 from lightning_modules.pretrained.folder import hash_file, read_manifest
 from lightning_modules.pretrained.requests import classifier_request, encoder_request
 from lightning_modules.pretrained.requests import transformers_request as of_transformers
+from lightning_modules.pretrained.sources import UrlWeights
 
 REPOSITORY = "timm/resnet18.a1_in1k"
 FILE = f"{REPOSITORY}/model.safetensors"
@@ -137,3 +138,29 @@ def test_an_installed_package_is_copied(hub, tmp_path):
 def test_a_repository_that_is_not_there(hub, tmp_path):
     with pytest.raises(UserError, match=r"cannot be fetched from timm/resnet18\.a1_in1k"):
         fetch_weights(request(), tmp_path)
+
+
+def test_weights_of_torchvision_are_checked_by_the_digits_in_their_name(hub, tmp_path, monkeypatch):
+    from torchvision.models import get_model
+
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    name = f"resnet18-{hub.sha256(content)[:8]}.pth"
+    hub.repositories["tv/w"] = {name: content, "resnet18-00000000.pth": content}
+
+    def publish(file):
+        source = UrlWeights(f"{hub.url}/tv/w/resolve/main/{file}", "torchvision")
+        monkeypatch.setattr(
+            "lightning_modules.pretrained.requests.torchvision_weights", lambda name: source
+        )
+        config = EncoderConfig(name="resnet18", weights_folder=str(tmp_path / "weights"))
+        return classifier_request("torchvision", config)
+
+    with pytest.raises(UserError, match=r"its server states 00000000.*was deleted"):
+        fetch_weights(publish("resnet18-00000000.pth"), tmp_path / "weights")
+    fetched = fetch_weights(publish(name), tmp_path / "weights")
+    assert fetched.files == (f"torchvision/{name}",)
+    encoder = {"name": "resnet18", "weights_folder": str(tmp_path / "weights")}
+    net = build_classifier("torchvision", encoder, classes=3, in_channels=1)
+    assert net.pretrained.origin == "folder" and net.fc.out_features == 3
+    assert net.statistics.mean == pytest.approx((0.449,), abs=1e-3)
