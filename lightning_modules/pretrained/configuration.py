@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # torchvision builds these networks differently if they have weights
 BUILT_BY_WEIGHTS = ("googlenet", "inception_v3")
+OWN = "lightning_modules.networks."  # networks of a user's own have keys of another meaning
 SAM2 = "SAM2Segmenter"
 
 
@@ -76,14 +77,14 @@ def find_requests(cfg: DictConfig) -> list["WeightsRequest"]:
     net = cfg.module.net
     found: list[WeightsRequest | None] = []
     target = str(net.get("_target_", ""))
-    if OmegaConf.is_dict(net.get("encoder")):
+    if target.startswith(OWN) and OmegaConf.is_dict(net.get("encoder")):
         values = {str(key): value for key, value in net.encoder.items()}
         encoder = EncoderConfig(**values)
         if target.endswith("classifier"):
             found.append(classifier_request(net.library, encoder))
         else:
             found.append(encoder_request(encoder))
-    elif target.endswith("UperNet") and net.weights is not None:
+    elif target.startswith(OWN) and target.endswith("UperNet") and net.weights is not None:
         found.append(transformers_request(UPERNET_KEY, net.weights, "UPerNet", net.weights_folder))
     segmenter = OmegaConf.select(cfg, SAM2_KEY.rpartition(".")[0])
     if segmenter is not None and str(segmenter.get("_target_", "")).endswith(SAM2):

@@ -27,7 +27,6 @@ from lightning_modules.pretrained.hub import (
 from lightning_modules.pretrained.resolver import WeightsRequest, unavailable_error
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
-
 LOCK = ".lock"
 
 

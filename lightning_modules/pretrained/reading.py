@@ -51,10 +51,13 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
         if not isinstance(error, known) and type(error).__name__ != "SafetensorError":
             raise
         raise UserError(
-            f"{key}={path} cannot be read as weights ({explain_unreadable(path, error)}); name"
-            " another file"
+            f"{key}={path} cannot be read as weights ({_explain(path, error)}); name another file"
         ) from error
     return _check_tensors(_unpack(found), path, key)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    return explain_unreadable(path, error, "torch.save or safetensors")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -63,8 +66,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path, device="cpu")
 
 
-def explain_unreadable(path: Path, error: Exception) -> str:
-    """Explain why a file of tensors cannot be read."""
+def explain_unreadable(path: Path, error: Exception, formats: str = "torch.save") -> str:
+    """Explain why a file of tensors cannot be read.
+
+    Args:
+        path: The file.
+        error: Error of the reader.
+        formats: Formats that the reader knows.
+    """
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return str(error.strerror).lower()
     if not path.stat().st_size:
@@ -77,7 +86,7 @@ def explain_unreadable(path: Path, error: Exception) -> str:
         "GLOBAL" in str(error) or zipfile.is_zipfile(path)
     ):
         return "it holds Python objects, which may run code; only tensors and plain values are read"
-    return "the file is damaged or incomplete" if zipped else "no file of torch.save or safetensors"
+    return "the file is damaged or incomplete" if zipped else f"no file of {formats}"
 
 
 def _unpack(found: Any) -> Any:

@@ -312,8 +312,8 @@ def test_too_little_memory_says_which_batch_size_to_try(bone_words, bone_chain, 
         ),
         (
             SAM,
-            "segmenter.weights=/nowhere is no folder and cannot be fetched",
-            "RandomWalkerSegmenter, which needs none",
+            "segmenter.weights=/nowhere is not a folder",
+            "name a folder with config.json",
         ),
     ],
 )
@@ -322,7 +322,12 @@ def test_what_cannot_be_is_refused_before_training(bone_words, more, wrong, mend
     refused(code, said, steps, wrong, mend)
 
 
-SEGMENTER = ["experiment=pseudo_mask_bone_scan", "image_size=[128,64]", *DEMO[:2]]
+SEGMENTER = [
+    "experiment=pseudo_mask_bone_scan",
+    "image_size=[128,64]",
+    "module.net.encoder.weights=null",
+    *DEMO[:2],
+]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ CASES = {
     "weights that cannot be fetched": (
         ["module.net.weights=openmmlab/upernet-swin-base"],
         "cannot be fetched",
-        "name a local folder",
+        "name a folder with module.net.weights=PATH",
     ),
     "heads that do not divide the channels": (
         ["module.net.backbone.num_heads=[3,3,3,3]"],

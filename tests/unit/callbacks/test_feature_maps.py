@@ -45,6 +45,7 @@ def heard_of(net, layers=None):
 def test_the_stages_of_an_encoder_are_found_and_heard(compiled):
     net = smp.Unet(
         "resnet18",
+        encoder_weights=None,
         encoder_depth=3,
         decoder_channels=(16, 8, 8),
         in_channels=1,
