@@ -170,6 +170,7 @@ def test_an_encoder_that_is_never_trained_is_not_in_the_optimizer(cli, start, ex
     assert code == 2 and "callbacks.freeze_encoder._target_=" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, "null"])
 def test_an_average_of_weights_leaves_a_frozen_encoder_as_it_is(
     epochs, cli, start, export, tmp_path
@@ -248,6 +249,7 @@ def rank_that_writes_its_weights(rank, world_size, port, words, log: Path) -> No
     one_rank(rank, world_size, port, words, log)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_one_encoder_after_it_is_unfrozen(thorax, tmp_path):
     """Both ranks have the same weights: those of one process with the same images."""
     words = [*WORDS, f"datamodule.root={thorax}", f"paths.cache={tmp_path / 'cache'}", "do=[fit]"]

@@ -199,7 +199,7 @@ def test_old_names_of_timm_encoders_have_the_numbers_of_the_model_that_is_built(
     [
         (CLASSIFICATION, "efficientnet_v2_s", 1),
         (CLASSIFICATION, "efficientnet_v2_s", 3),
-        ("preclassify_pnx", "efficientnet_v2_l", 1),
+        pytest.param("preclassify_pnx", "efficientnet_v2_l", 1, marks=pytest.mark.slow),
         (CLASSIFICATION, "vit_b_32", 3),
     ],
 )
