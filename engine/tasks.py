@@ -59,9 +59,9 @@ RUN_REFERENCE_KEYS = (
 )  # keys that may name another run
 PARTS_OF_A_RUN = (OUTCOME_FILE, REPORT_FILE, "metrics.csv", "checkpoints", "evidence", "fold0")
 DEMO_SECONDS = {
-    "preclassify_pnx": 40,
-    "pretrain_chest": 40,
-    "weak_bone_scan": 75,
+    "preclassify_pnx": 90,
+    "pretrain_chest": 90,
+    "weak_bone_scan": 120,
 }  # a demo that others need takes about so long on two CPU cores
 
 

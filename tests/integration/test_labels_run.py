@@ -253,6 +253,7 @@ def test_a_demo_makes_the_run_it_starts_from_first(cli, tmp_path, monkeypatch):
     words = [
         "experiment=linear_probe_pneumonia",
         "scale=demo",
+        "init_from=latest:pretrain_chest",
         runs,
         "trainer.enable_progress_bar=false",
         "do=[fit]",
