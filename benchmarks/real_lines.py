@@ -52,7 +52,10 @@ def compact(evidence: Evidence) -> dict[str, Any]:
     else:
         assert isinstance(evidence, SegmentationEvidence)
         found["grid"] = evidence.grid
-        own = [masked_pixels(*image) for image in zip(evidence.counts[:, 0], evidence.rule[:, 0])]
+        own = [
+            masked_pixels(*image)
+            for image in zip(evidence.counts[:, 0], evidence.rule[:, 0], strict=True)
+        ]
     return found | {"images": [[*name, *values] for name, values in zip(names, own, strict=True)]}
 
 
