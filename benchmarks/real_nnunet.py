@@ -82,7 +82,7 @@ def make_trainer(done: Path, steps: int) -> Any:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     trainer = nnUNetTrainer(
-        plans=json.loads((done / "nnUNetPlans.json").read_text()),
+        plans=json.loads((done / "nnUNetPlans.json").read_text()) | {"continue_training": False},
         configuration="2d",
         fold=0,
         dataset_json=json.loads((done / "dataset.json").read_text()),
@@ -173,9 +173,7 @@ def run(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         train(trainer, steps)
         spent = time.perf_counter() - start
-        found = {
-            name: evaluate(trainer, args.folder, name, listed[name]) for name in ("val", "test")
-        }
+        found = {"test": evaluate(trainer, args.folder, "test", listed["test"])}
         line = {
             "kind": "run",
             "task": "mri",

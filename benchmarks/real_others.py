@@ -8,7 +8,7 @@ segmentation_models_pytorch and albumentations, the same loss, learning rate and
 repository it uses the list of images and the schedule of lines alone.
 
 monai: FlexibleUNet of MONAI with EfficientNet-B0 from scratch (its weights would have to be
-downloaded), CacheDataset, DiceFocalLoss and SupervisedTrainer, in fp32 (pip install pytorch-ignite).
+downloaded), CacheDataset, DiceFocalLoss and SupervisedTrainer, in fp32. Needs pytorch-ignite.
 
 Both search the threshold on val, .30 to .75, and read test once.
 """

@@ -262,8 +262,8 @@ def main() -> None:
         both = [line for line in runs["mri"] if line["variant"] == "fine-tuned"] + runs["others"]
         pairs = [(name, "fine-tuned") for name in by_variant(runs["others"])]
         print("\n## others\n")
-        print(score_table(both, ("dice",), ("val", "test")), "\n")
-        print(difference_table(both, pairs, ("dice",), ("val", "test")))
+        print(score_table(both, ("dice",), ("test",)), "\n")
+        print(difference_table(both, pairs, ("dice",), ("test",)))
 
 
 if __name__ == "__main__":
