@@ -272,9 +272,12 @@ def main() -> None:
     if (speed := finished(args.out, name | {"kind": "speed"})) is None:
         way = make(of["train"], 1e-3)
         way.train(2)
-        start = time.perf_counter()
-        way.train(4)
-        speed = name | {"kind": "speed", "seconds_per_step": (time.perf_counter() - start) / 4}
+        spent = []
+        for _ in range(3):  # the fastest counts: other processes of the machine slow steps down
+            start = time.perf_counter()
+            way.train(2)
+            spent.append((time.perf_counter() - start) / 2)
+        speed = name | {"kind": "speed", "seconds_per_step": min(spent)}
         write_line(args.out, speed)
     steps = max(1, round(args.seconds / speed["seconds_per_step"]))
     for seed in args.seeds:
