@@ -8,14 +8,14 @@ each replicate resamples the groups (patients, or original images) and the seeds
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from real_images import FRACTIONS, RESULTS
 from real_lines import read_lines, restore
 
-from evaluation.bootstrap import paired_differences, seed_statistics
+from evaluation.bootstrap import PairedDifference, paired_differences, seed_statistics
 from evaluation.evidence import Evidence
 
 Lines = list[dict[str, Any]]
@@ -41,14 +41,9 @@ def seed_evidence(lines: Lines, split: str) -> dict[int, Evidence]:
     return found
 
 
-def interval(estimate: Any) -> str:
-    """Write `[low, high]` of an estimate, or nothing."""
-    low, high = (
-        (estimate["low"], estimate["high"])
-        if isinstance(estimate, dict)
-        else (estimate.low, estimate.high)
-    )
-    return "" if low is None else f" [{signless(low)}, {signless(high)}]"
+def interval(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """Write ` [low, high]`, or nothing if there is no interval."""
+    return "" if low is None or high is None else f" [{write(low)}, {write(high)}]"
 
 
 def signless(value: float) -> str:
@@ -58,13 +53,26 @@ def signless(value: float) -> str:
 
 def signed(value: float) -> str:
     """Write a difference with its sign, without its leading zero."""
-    return f"{value:+.3f}".replace("0.", ".", 1)
+    return f"{value + 0.0:+.3f}".replace("-0.000", "+0.000").replace("0.", ".", 1)
+
+
+def difference(found: PairedDifference) -> str:
+    """Write a paired difference with its interval."""
+    return signed(found.value) + interval(found.low, found.high, signed)
+
+
+def mean_of_folds(lines: Lines, name: str) -> str:
+    """Return a score's mean over the folds and seeds, each fold by itself."""
+    each = [line["scores"]["test"][name] for line in lines]
+    return signless(sum(each) / len(each))
 
 
 def score_table(lines: Lines, names: Sequence[str], splits: Sequence[str]) -> str:
     """Return one line a variant: cost, and each score with its interval; the seeds' own first."""
     head = ["variant", "trained parameters", "lr", "images seen", "seconds", "seeds"]
     head += [f"{split} {name}" for split in splits for name in names]
+    folded = len({line["fold"] for line in lines}) > 1
+    head += ["mean auc of the folds"] if folded else []
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for variant, own in by_variant(lines).items():
         evidence = {split: seed_evidence(own, split) for split in splits}
@@ -87,8 +95,9 @@ def score_table(lines: Lines, names: Sequence[str], splits: Sequence[str]) -> st
                 cells.append(
                     signless(found[name]["value"])
                     + ("" if sd is None else f" ± {signless(sd)}")
-                    + interval(found[name])
+                    + interval(found[name]["low"], found[name]["high"], signless)
                 )
+        cells += [mean_of_folds(own, "auc")] if folded else []
         rows.append("| " + " | ".join(cells) + " |")
     first = next(iter(seed_evidence(lines, splits[0]).values()))
     return "\n".join([*rows, *baseline_rows(first, names, splits)])
@@ -103,7 +112,7 @@ def baseline_rows(evidence: Evidence, names: Sequence[str], splits: Sequence[str
     return [
         f"| {prediction} | | | | | | "
         + " | ".join(signless(estimates[name]["trivial"][prediction]) for name in names)
-        + " |"
+        + " | |"
         for prediction in trivial
         if prediction != "prevalence"
     ]
@@ -127,7 +136,7 @@ def difference_table(
             if not common:
                 break
             found = paired_differences([one[s] for s in common], [other[s] for s in common])
-            cells += [signed(found[name].value) + interval(found[name]) for name in names]
+            cells += [difference(found[name]) for name in names]
         if cells:
             rows.append("| " + " | ".join([f"{second} minus {first}", str(seeds), *cells]) + " |")
     return "\n".join(rows)
@@ -169,7 +178,7 @@ def curve_table(mri: Lines, curve: Lines) -> str:
         )
         common = sorted(set(one) & set(other))
         gap = paired_differences([one[s] for s in common], [other[s] for s in common])["dice"]
-        rows.append("| " + " | ".join([*cells, signed(gap.value) + interval(gap)]) + " |")
+        rows.append("| " + " | ".join([*cells, difference(gap)]) + " |")
     return "\n".join(rows)
 
 
@@ -246,7 +255,8 @@ def main() -> None:
         print(difference_table(runs["mri"], to_scratch, ("dice",), ("val", "test")))
     if runs["radiographs"]:
         pairs = [("scratch", name) for name in ("probe", "lora4", "lora16", "full")]
-        pairs += [("probe", "lora4"), ("probe", "lora16"), ("lora4", "lora16"), ("lora16", "full")]
+        pairs += [("probe", "lora4"), ("probe", "lora16"), ("probe", "full")]
+        pairs += [("lora4", "lora16"), ("lora16", "full")]
         print("\n## radiographs\n")
         print(score_table(runs["radiographs"], LABEL_SCORES, ("test",)), "\n")
         print(difference_table(runs["radiographs"], pairs, LABEL_SCORES, ("test",)))
