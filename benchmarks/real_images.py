@@ -142,15 +142,16 @@ class FrozenStatistics(Callback):
 class Clock(Callback):
     """Seconds between the start of the first training step and the end of the last."""
 
-    seconds = 0.0
+    seconds = cpu_seconds = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
-        self.start = time.perf_counter()
+        self.start = time.perf_counter(), time.process_time()
 
     def on_train_batch_end(self, *step: Any) -> None:
         """Read the clock."""
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = time.perf_counter() - self.start[0]
+        self.cpu_seconds = time.process_time() - self.start[1]
 
 
 def build(
@@ -200,7 +201,8 @@ def training_rows(parts: Parts, fraction: float) -> np.ndarray:
 def seconds_per_step(parts: Parts, extra: list[Callback], steps: int = 6) -> float:
     """Measure a training step with its loading and augmentation; the first two do not count.
 
-    The fastest step counts, because other processes of the machine slow single steps down.
+    Seconds of the processor count, and of those the fastest step, because other processes of the
+    machine slow single steps down.
     """
     module, batches = parts.module.train(), iter(parts.data.train_dataloader())
     for callback in extra:
@@ -210,14 +212,14 @@ def seconds_per_step(parts: Parts, extra: list[Callback], steps: int = 6) -> flo
     optimizer = module.optimizer([p for p in module.parameters() if p.requires_grad])
     spent = []
     for _ in range(steps + 2):
-        start = time.perf_counter()
+        start = time.process_time()
         batch = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = module.loss(module(batch["image"]), batch[module.target]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     return min(spent[2:])
 
 
@@ -267,6 +269,7 @@ def run(args: argparse.Namespace, key: dict[str, Any], lr: float, steps: int) ->
         "images": steps * parts.data.batch_size,
         "train_images": len(parts.data.pool.rows),
         "train_seconds": round(clock.seconds, 1),
+        "train_cpu_seconds": round(clock.cpu_seconds, 1),
         "precision": str(parts.cfg.trainer.precision),
         "trained_parameters": sum(p.numel() for p in parts.module.parameters() if p.requires_grad),
     }

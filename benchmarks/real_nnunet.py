@@ -168,14 +168,14 @@ def run(args: argparse.Namespace) -> None:
         train(trial, 1)
         spent = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()  # the fastest counts, as in real_images.py
             train(trial, 1)
-            spent.append(time.perf_counter() - start)
+            spent.append(time.process_time() - start)
         steps = max(1, round(args.seconds / min(spent)))
         trainer = make_trainer(done, steps)
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         train(trainer, steps)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
         found = {"test": evaluate(trainer, args.folder, "test", listed["test"])}
         line = {
             "kind": "run",
@@ -190,6 +190,7 @@ def run(args: argparse.Namespace) -> None:
             "images": steps * BATCH,
             "train_images": len(listed["train"]),
             "train_seconds": round(seconds, 1),
+            "train_cpu_seconds": round(cpu, 1),
             "precision": "32-true",
             "trained_parameters": sum(p.numel() for p in trainer.network.parameters()),
             "scores": {name: {"dice": mean_dice(found[name]["images"])} for name in found},
