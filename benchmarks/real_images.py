@@ -67,7 +67,9 @@ MRI = (
 )
 LUNGS = (
     "experiment=segmentation",
-    "module/net/encoder=lite0",
+    # by value: this experiment sets an encoder from scratch, which wins over a chosen group
+    "module.net.encoder.name=tf_efficientnet_lite0",
+    "module.net.encoder.weights=imagenet",
     "image_size=256",
     "evaluation_size=256",
     "module.exclusive=false",
