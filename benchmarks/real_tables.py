@@ -61,6 +61,12 @@ def difference(found: PairedDifference) -> str:
     return signed(found.value) + interval(found.low, found.high, signed)
 
 
+def low_to_high(values: Sequence[float], form: str) -> str:
+    """Write the lowest and the highest value, or one number if they read the same."""
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
 def mean_of_folds(lines: Lines, name: str) -> str:
     """Return a score's mean over the folds and seeds, each fold by itself."""
     each = [line["scores"]["test"][name] for line in lines]
@@ -84,8 +90,7 @@ def score_table(lines: Lines, names: Sequence[str], splits: Sequence[str]) -> st
             f"{own[0]['trained_parameters']:,}",
             f"{own[0]['lr']:g}",
             f"{own[0]['images']:,}",
-            f"{min(line['train_seconds'] for line in own):.0f} to"
-            f" {max(line['train_seconds'] for line in own):.0f}",
+            low_to_high([line["train_seconds"] for line in own], "{:.0f}"),
             str(seeds),
         ]
         for split in splits:
@@ -157,8 +162,8 @@ def curve_table(mri: Lines, curve: Lines) -> str:
     """Return test Dice by fraction, mean and range over seeds, and the paired differences."""
     values = curve_values(mri, curve)
     rows = [
-        "| groups (images) of train | scratch | fine-tuned | difference |",
-        "|---|---|---|---|",
+        "| groups (images) of train | scratch | fine-tuned | seeds | difference |",
+        "|---|---|---|---|---|",
     ]
     for fraction in (*FRACTIONS, 1.0):
         own = [line for line in [*curve, *mri] if line["fraction"] == fraction]
@@ -168,10 +173,9 @@ def curve_table(mri: Lines, curve: Lines) -> str:
         cells = [f"{fraction:.0%} ({own[0]['train_images']})"]
         for variant in ("scratch", "fine-tuned"):
             each = values[variant][fraction]
-            cells.append(
-                f"{signless(sum(each) / len(each))} ({signless(min(each))} to"
-                f" {signless(max(each))}; {len(each)} seeds)"
-            )
+            spread = f" ({signless(min(each))} to {signless(max(each))})" if len(each) > 1 else ""
+            cells.append(signless(sum(each) / len(each)) + spread)
+        cells.append(str(len(each)))
         one, other = (
             seed_evidence([line for line in own if line["variant"] == variant], "test")
             for variant in ("scratch", "fine-tuned")
