@@ -252,11 +252,12 @@ def main() -> None:
     for name, lines in tried.items():
         if lines:
             print(f"\n## learning rates, {name}\n\n{looks(lines)}")
-    to_scratch = [("scratch", name) for name in ("fine-tuned", "lora", "frozen")]
+    segmenters = [("scratch", name) for name in ("fine-tuned", "lora", "frozen")]
+    segmenters += [("fine-tuned", "lora"), ("fine-tuned", "frozen")]
     if runs["mri"]:
         print("\n## mri\n")
         print(score_table(runs["mri"], ("dice",), ("val", "test")), "\n")
-        print(difference_table(runs["mri"], to_scratch, ("dice",), ("val", "test")))
+        print(difference_table(runs["mri"], segmenters, ("dice",), ("val", "test")))
     if runs["radiographs"]:
         pairs = [("scratch", name) for name in ("probe", "lora4", "lora16", "full")]
         pairs += [("probe", "lora4"), ("probe", "lora16"), ("probe", "full")]
@@ -271,7 +272,7 @@ def main() -> None:
     if runs["lungs"]:
         print("\n## lungs\n")
         print(score_table(runs["lungs"], ("dice",), ("val", "test")), "\n")
-        print(difference_table(runs["lungs"], to_scratch, ("dice",), ("val", "test")))
+        print(difference_table(runs["lungs"], segmenters, ("dice",), ("val", "test")))
     if runs["others"]:
         both = [line for line in runs["mri"] if line["variant"] == "fine-tuned"] + runs["others"]
         pairs = [(name, "fine-tuned") for name in by_variant(runs["others"])]
