@@ -321,16 +321,13 @@ class Curriculum(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare an epoch that is resumed in its middle; a finished curriculum stays finished."""
-        self._begin_epoch(trainer)
+        set_epoch_length(trainer)
         trainer.should_stop = trainer.should_stop or self.progress.ended
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Enter the next stage at its first epoch, and set the length of this epoch."""
         if self.progress.entered < len(self.progress.starts):
             self._enter_stage(trainer, pl_module)
-        self._begin_epoch(trainer)
-
-    def _begin_epoch(self, trainer: Trainer) -> None:
         set_epoch_length(trainer)
 
     def _enter_stage(self, trainer: Trainer, module: LightningModule) -> None:

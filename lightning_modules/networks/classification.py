@@ -16,6 +16,7 @@ from lightning_modules.networks.input_size import (
     torchvision_size_arguments,
 )
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.configuration import BUILT_BY_WEIGHTS
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
@@ -27,8 +28,6 @@ from lightning_modules.pretrained.reading import (
 from lightning_modules.pretrained.requests import WEIGHTS_KEY, classifier_request
 from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
-# torchvision builds these networks differently with weights: they convert their input themselves
-CONVERTING_NETWORKS = ("googlenet", "inception_v3")
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
@@ -135,7 +134,7 @@ def _build_torchvision(
 ) -> nn.Module:
     from torchvision.models import get_model
 
-    converts = architecture in CONVERTING_NETWORKS and weights is not None
+    converts = architecture in BUILT_BY_WEIGHTS and weights is not None
     if converts:
         architecture_arguments = {"transform_input": in_channels == 3} | architecture_arguments
     net = get_model(architecture, weights=None, **architecture_arguments)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 if TYPE_CHECKING:
     from lightning_modules.pretrained.resolver import WeightsRequest
 
-# torchvision builds these networks differently if they have weights
+# torchvision builds these networks differently if they have weights: they convert their input
 BUILT_BY_WEIGHTS = ("googlenet", "inception_v3")
 OWN = "lightning_modules.networks."  # networks of a user's own have keys of another meaning
 SAM2 = "SAM2Segmenter"

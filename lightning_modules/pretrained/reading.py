@@ -299,13 +299,14 @@ def check_loaded(
         by_shape.setdefault(value.shape, []).append(value)
     resampled = [name for name in state if name.endswith(RESAMPLED)]
     missing = []
-    parameters = dict(net.named_parameters())
+    # the channels of the first convolution are adapted to the images
+    first = next((name for name, value in net.named_parameters() if value.ndim == 4), None)
     for name, value in net.state_dict().items():
         if (
             name.endswith((COUNTER, "_extra_state", "relative_position_index", "attn_mask"))
             or (replaced and name.startswith(replaced))
             or (name.endswith(RESAMPLED) and resampled)
-            or (value.ndim == 4 and value.shape[1] != 3 and _is_first(name, parameters))
+            or (value.ndim == 4 and value.shape[1] != 3 and name == first)
         ):
             continue
         if not any(torch.equal(value, each) for each in by_shape.get(value.shape, ())):
@@ -319,9 +320,3 @@ def check_loaded(
 
 # names of weights that depend on the image size, which timm resamples
 RESAMPLED = ("pos_embed", "relative_position_bias_table", "rel_pos_h", "rel_pos_w", "rel_pos")
-
-
-def _is_first(name: str, parameters: Mapping[str, nn.Parameter]) -> bool:
-    """Return True for the first convolution, whose channels are adapted to the images."""
-    first = next((each for each, value in parameters.items() if value.ndim == 4), None)
-    return name == first
