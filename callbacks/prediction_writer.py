@@ -16,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from datamodules.arguments import FilePath, NonNegativeInt, validated
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
+from datamodules.formats.file_hash import hash_file
 from datamodules.formats.file_names import safe_file_names
 from datamodules.formats.image_files import file_suffix, is_volume
 from datamodules.formats.predicted_image import PredictedImage
@@ -47,7 +48,6 @@ from lightning_modules import checkpoint_io
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.distributed import all_gather_lists
 from lightning_modules.training_record import RECORD_KEY, find_seen_images
-from reporting.file_io import file_digest
 from reporting.live_run import identify_data
 from reporting.overlays import fill_masks
 from reporting.prediction_page import PredictedRow, PredictionPage, write_prediction_page
@@ -143,7 +143,7 @@ class PredictionWriter(Callback):
             return
         self._check_classes(pl_module)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self._checkpoint_digests = [file_digest(path) for path in self.checkpoints]
+        self._checkpoint_digests = [hash_file(path) for path in self.checkpoints]
         self._progress = PredictionProgress(self.folder, self._settings(pl_module, data))
         kept: dict[str, PredictionRecord] = {}
         if self.resume:

@@ -9,11 +9,11 @@ from lightning import Callback, LightningModule, Trainer
 from callbacks.resource_monitor import ResourceMonitor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.arguments import FilePath, NonNegativeInt, validated
+from datamodules.formats.file_hash import hash_file
 from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule
 from reporting.case_images import render_cases
 from reporting.cases import Case
-from reporting.file_io import file_digest
 from reporting.live_run import describe_data, describe_devices, identify_data
 from reporting.page import write_page, write_predicted
 from reporting.report_data import ReportInput, build_report
@@ -146,7 +146,7 @@ class ReportWriter(Callback):
         }
         if self.checkpoints:
             known["checkpoints"] = [
-                {"path": str(path), "sha256": file_digest(path)} for path in self.checkpoints
+                {"path": str(path), "sha256": hash_file(path)} for path in self.checkpoints
             ]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ResourceMonitor):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from datamodules.errors import UserError
+from datamodules.formats.file_hash import hash_file
 from deployment.bundle_reader import (
     BUNDLE_VERSION,
     MAX_BATCH,
@@ -26,7 +27,6 @@ from deployment.predictor import Predictor
 from deployment.result_files import describe_rule, name_model
 from deployment.standalone import assemble
 from deployment.trained_network import TrainedNetwork
-from reporting.file_io import file_digest
 from reporting.report_data import package_versions
 from reporting.run_folder import RunFolder
 
@@ -131,7 +131,7 @@ def _fill(trained: TrainedNetwork, images: Iterable[TestImage], folder: Path) ->
     export_onnx(trained, folder / MODEL_FILE)
     text = assemble(package_versions("medical-lightning"))
     (folder / PREDICT_FILE).write_text(text, encoding="utf-8")
-    settings = make_settings(trained, report, file_digest(folder / MODEL_FILE))
+    settings = make_settings(trained, report, hash_file(folder / MODEL_FILE))
     _write_json(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
     parity = measure_parity(trained, Predictor.from_bundle(folder), images)
     target = trained.decision.target
@@ -207,7 +207,7 @@ def make_settings(
         ),
         normalization={name: normalization[name] for name in ("mean", "std", "gamma")},
         networks=len(trained.checkpoints),
-        checkpoints=[file_digest(path) for path in trained.checkpoints],
+        checkpoints=[hash_file(path) for path in trained.checkpoints],
         files={MODEL_FILE: digest},
         versions={"python": platform.python_version(), **versions},
     )

@@ -20,10 +20,10 @@ from datamodules.image_size import ImageSize
 from deployment.inference import Decision, Preprocessing
 from lightning_modules import checkpoint_io
 from lightning_modules.base import EvaluatedModule
+from lightning_modules.configured_weights import drop_replaced_weights
 from lightning_modules.ensemble import Ensemble, load_members
 from lightning_modules.instantiation import allow_modules, instantiate_config
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.pretrained.configuration import drop_replaced_weights
 from lightning_modules.training_record import RECORD_KEY, trained_image_size, trained_window
 from reporting.fold_ensemble import FoldEnsemble, check_members
 from reporting.fold_runs import load_fold_runs

@@ -131,7 +131,7 @@ LIGHT_MODULES = (
     "evaluation.metrics.measurement",
     "evaluation.threshold_objective",
     "lightning_modules.module_config",
-    "lightning_modules.networks.encoder_config",
+    "lightning_modules.pretrained.encoder_config",
     "lightning_modules.networks.lora_config",
     "pathlib",
     "pydantic",

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from engine.data_classes import set_known_classes
-from lightning_modules.pretrained.configuration import find_requests
+from lightning_modules.configured_weights import find_requests
 from lightning_modules.pretrained.fetch import FetchedWeights, fetch_weights
 
 

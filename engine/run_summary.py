@@ -24,8 +24,8 @@ from engine.resume import find_resume_checkpoint
 from engine.run_references import PreparedRun, find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.configured_weights import weight_keys
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
-from lightning_modules.pretrained.configuration import weight_keys
 from lightning_modules.pretrained.resolver import EXTRA
 from lightning_modules.pretrained.sources import AUTO
 from reporting.commands import relative_to_cwd

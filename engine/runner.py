@@ -45,6 +45,7 @@ from engine.seen_images import (
 from engine.tracking.logger import close_loggers
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.configured_weights import drop_replaced_weights, find_requests
 from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
 from lightning_modules.hardware import (
     best_precision,
@@ -57,7 +58,6 @@ from lightning_modules.hardware import (
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
 from lightning_modules.normalize import SOURCE_CHECKPOINT
-from lightning_modules.pretrained.configuration import drop_replaced_weights, find_requests
 from lightning_modules.pretrained.resolver import resolve
 from lightning_modules.training_record import (
     RECORD_KEY,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from datamodules.arguments import Fraction, NonNegativeFloat, PositiveFloat, validated
 from datamodules.errors import UserError
 from evaluation.exclusive_classes import log_probabilities, to_class_map, to_planes
-from lightning_modules.networks.library_imports import smp
+from lightning_modules.library_imports import smp
 
 
 def apply_loss(

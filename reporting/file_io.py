@@ -1,6 +1,5 @@
 """Read YAML and write JSON of run folders. Imports nothing heavy."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -37,9 +36,3 @@ def to_plain(value: Any) -> Any:
     item = getattr(value, "item", None)  # of a number of NumPy or PyTorch
     value = item() if callable(item) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

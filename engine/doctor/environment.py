@@ -18,7 +18,7 @@ from engine.doctor.check_result import CheckResult, Issue, format_gigabytes
 from engine.doctor.distributed import REPOSITORY_ROOT
 from engine.doctor.hardware import n_devices
 from engine.tracking.logger import is_logged_in
-from lightning_modules.pretrained.configuration import weight_keys
+from lightning_modules.configured_weights import weight_keys
 from lightning_modules.pretrained.sources import AUTO
 from reporting.commands import INSTALLED
 from reporting.report_data import git_commit as commit_here
@@ -167,11 +167,12 @@ def check_wandb(cfg: DictConfig) -> CheckResult:
 
 def check_weights(cfg: DictConfig) -> CheckResult:
     """Check where the pretrained weights of the experiment come from; nothing is downloaded."""
-    from lightning_modules.pretrained.configuration import find_requests
-    from lightning_modules.pretrained.hub import TRUE_VALUES
+    from huggingface_hub import constants
+
+    from lightning_modules.configured_weights import find_requests
     from lightning_modules.pretrained.resolver import resolve, unavailable_error
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in TRUE_VALUES
+    offline = constants.HF_HUB_OFFLINE
     known: dict[str, Any] = {"offline": offline, "found": [], "missing": []}
     words, issues = [], []
     try:

@@ -35,8 +35,8 @@ from engine.doctor.hardware import (
 from lightning_modules.base import SupervisedModule
 from lightning_modules.hardware import tune_malloc
 from lightning_modules.instantiation import instantiate_config
+from lightning_modules.library_imports import smp
 from lightning_modules.losses import BCELoss
-from lightning_modules.networks.library_imports import smp
 from lightning_modules.segmentation import SegmentationModule
 
 TOO_MANY_PARAMETERS = "too many for a minute on a CPU"

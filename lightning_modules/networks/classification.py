@@ -10,13 +10,12 @@ from torch import nn
 
 from datamodules.arguments import FromMapping, ImageSizeArgument, PositiveInt, validated
 from datamodules.errors import UserError
-from lightning_modules.networks.encoder_config import EncoderConfig
 from lightning_modules.networks.input_size import (
     timm_size_arguments,
     torchvision_size_arguments,
 )
 from lightning_modules.normalize import PixelStatistics
-from lightning_modules.pretrained.configuration import BUILT_BY_WEIGHTS
+from lightning_modules.pretrained.encoder_config import BUILT_BY_WEIGHTS, EncoderConfig
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
@@ -90,7 +89,7 @@ def _build_timm(
     architecture_arguments: dict[str, Any],
     weights: ResolvedWeights | None,
 ) -> nn.Module:
-    from lightning_modules.networks.library_imports import timm
+    from lightning_modules.library_imports import timm
 
     def create(**more: Any) -> nn.Module:
         return timm.create_model(
@@ -195,7 +194,7 @@ def _classifier_statistics(
 def _check_name(library: str, architecture: str) -> None:
     """Refuse a name that the library does not have."""
     if library == "timm":
-        from lightning_modules.networks.library_imports import timm
+        from lightning_modules.library_imports import timm
 
         known, available = bool(timm.is_model(architecture.split(".")[0])), timm.list_models()
     else:

@@ -30,7 +30,7 @@ def timm_size_arguments(
         image_size: Size of the images; None leaves the size to timm.
         given: Arguments that the user gave, which are not changed.
     """
-    from lightning_modules.networks.library_imports import timm
+    from lightning_modules.library_imports import timm
 
     try:
         known = timm.get_pretrained_cfg(architecture)

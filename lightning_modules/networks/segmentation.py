@@ -21,11 +21,11 @@ from datamodules.arguments import (
     validated,
 )
 from datamodules.errors import UserError
-from lightning_modules.networks.encoder_config import EncoderConfig
+from lightning_modules.library_imports import smp
 from lightning_modules.networks.input_size import timm_size_arguments
-from lightning_modules.networks.library_imports import smp
 from lightning_modules.networks.lora_config import AdapterConfig
 from lightning_modules.normalize import PixelStatistics
+from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
@@ -166,7 +166,7 @@ def _load_timm_encoder(
         state: Its weights.
         weights: Their origin.
     """
-    from lightning_modules.networks.library_imports import timm
+    from lightning_modules.library_imports import timm
 
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()

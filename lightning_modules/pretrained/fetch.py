@@ -8,11 +8,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from datamodules.errors import UserError
+from datamodules.formats.file_hash import hash_file
 from lightning_modules.pretrained.folder import (
     ManifestEntry,
     file_in_folder,
     find_in_folder,
-    hash_file,
     read_manifest,
     write_manifest,
 )

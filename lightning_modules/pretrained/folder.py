@@ -1,14 +1,13 @@
 """Folder of pretrained weights (`paths.weights`): its files, and the manifest of do=[fetch]."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
+from datamodules.formats.file_hash import hash_file
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
 MANIFEST = "manifest.json"
@@ -135,18 +134,6 @@ def _check_hash(folder: Path, name: str, manifest: Mapping[str, ManifestEntry]) 
             f" {MANIFEST} there has {entry.sha256[:16]}...; delete the file and fetch it again with"
             " do=[fetch]"
         )
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file; that of an unchanged file is computed once."""
-    stat = path.stat()
-    return _hash_file(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _hash_file(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_folder(folder: Path) -> str:

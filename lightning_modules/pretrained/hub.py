@@ -1,16 +1,15 @@
 """Pretrained weights on servers: the Hugging Face hub, its local cache, and plain addresses."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.pretrained.folder import hash_file
+from datamodules.formats.file_hash import hash_file
+from lightning_modules.pretrained.quiet_logger import quiet_logger
 from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
-TRUE_VALUES = ("1", "ON", "YES", "TRUE")  # values that huggingface_hub reads as true
+CLIENT = "huggingface_hub"  # it logs each retry twice; the last error is raised
 TIMEOUT = 10  # seconds to wait for a server's answer
 HASH_DIGITS = 8  # digits of the SHA-256 in the name of a file of torchvision
 
@@ -131,7 +130,7 @@ def _download_to_cache(source: HubWeights, about: Repository, names: Sequence[st
     from huggingface_hub import snapshot_download
 
     try:
-        with _quiet_hub():
+        with quiet_logger(CLIENT):
             place = Path(
                 snapshot_download(
                     source.repo_id,
@@ -207,24 +206,12 @@ def download_file(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{version}.part")
     try:
-        with _quiet_hub(), part.open("ab") as file:
+        with quiet_logger(CLIENT), part.open("ab") as file:
             http_get(url, file, resume_size=file.tell(), headers=dict(headers))
     except Exception as error:
         raise DownloadError(_reason(error)) from error
     _check_hash(part, sha256, target.name)
     part.replace(target)
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Silence the client's retries, which it prints twice; the last error is raised."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Read pretrained weights and put them into a network; what does not fit is refused."""
 
-import logging
 import pickle
 import re
 import warnings
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from lightning_modules.pretrained.quiet_logger import quiet_logger
 
 COUNTER = "num_batches_tracked"  # BatchNorm's number of batches: no weight, absent in older files
 NESTED = ("state_dict", "model", "model_state_dict")  # keys below which files keep the weights
@@ -222,15 +222,9 @@ def _adapt_input(weight: Tensor, own: Tensor) -> Tensor:
 @contextmanager
 def without_timm_warnings() -> Iterator[None]:
     """Silence timm, which warns of layers that an encoder does not have, and how it resamples."""
-    logger = logging.getLogger("timm.models._builder")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        logger.setLevel(before)
+    with quiet_logger("timm.models._builder"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def block_of(name: str) -> str:

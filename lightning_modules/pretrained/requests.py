@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from lightning_modules.networks.encoder_config import EncoderConfig
+from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.resolver import WeightsRequest
 from lightning_modules.pretrained.sources import (
     AUTO,
@@ -28,7 +28,7 @@ SAM2_KEY = "callbacks.pseudo_labels.segmenter.weights"
 
 def encoder_name(name: str) -> str:
     """Return the name of an encoder in smp: its own, else that of timm with the prefix `tu-`."""
-    from lightning_modules.networks.library_imports import smp, timm
+    from lightning_modules.library_imports import smp, timm
 
     if smp.encoders.is_equivalent_to_timm_universal(name):  # names of older versions
         new = name.replace("timm-", "tu-")
@@ -52,7 +52,7 @@ def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
     """
     if encoder.weights is None:
         return None
-    from lightning_modules.networks.library_imports import smp
+    from lightning_modules.library_imports import smp
 
     name = encoder_name(encoder.name)
     value = IMAGENET if encoder.weights == AUTO else encoder.weights

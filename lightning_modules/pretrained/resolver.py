@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import UserError
-from lightning_modules.pretrained.folder import describe_folder, find_in_folder, hash_file
+from datamodules.formats.file_hash import hash_file
+from lightning_modules.pretrained.folder import describe_folder, find_in_folder
 from lightning_modules.pretrained.hub import DownloadError, download, find_in_cache
 from lightning_modules.pretrained.sources import (
     AUTO,

@@ -129,7 +129,7 @@ PACKAGES = {  # name of the network in timm -> package
 
 def timm_weights(architecture: str) -> HubWeights | UrlWeights | None:
     """Return where timm publishes the weights of a network; None if it publishes none."""
-    from lightning_modules.networks.library_imports import timm
+    from lightning_modules.library_imports import timm
 
     try:
         stated = timm.get_pretrained_cfg(architecture)
@@ -147,7 +147,7 @@ def timm_weights(architecture: str) -> HubWeights | UrlWeights | None:
 
 def smp_weights(encoder: str, weights: str) -> HubWeights | None:
     """Return where segmentation_models_pytorch publishes weights of an encoder; None if nowhere."""
-    from lightning_modules.networks.library_imports import smp
+    from lightning_modules.library_imports import smp
 
     known = smp.encoders.encoders[encoder]["pretrained_settings"].get(weights)
     if known is None:

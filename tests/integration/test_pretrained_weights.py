@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.pretrained.configuration import drop_replaced_weights
+from lightning_modules.configured_weights import drop_replaced_weights
 from tests.conftest import SMALL, SMALL_LABELS
 
 NAMED = "module.net.encoder.weights=imagenet"

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from lightning_modules.networks.library_imports import smp
+from lightning_modules.library_imports import smp
 from tests.conftest import SMALL, folder_hash, refused
 
 REPOSITORY = "smp-hub/resnet18.imagenet"

@@ -19,7 +19,7 @@ from engine import run_summary
 from engine.data_classes import set_known_classes
 from lightning_modules import checkpoint_io, ensemble
 from lightning_modules.instantiation import instantiate_config
-from lightning_modules.networks.library_imports import smp, timm
+from lightning_modules.library_imports import smp, timm
 from lightning_modules.normalize import Normalize
 from lightning_modules.pretrained.sources import UrlWeights
 from run import CONF

@@ -2,6 +2,8 @@
 
 import os
 
+from huggingface_hub import constants
+
 from engine.doctor import environment
 from tests.unit.engine.doctor.conftest import STOPS, WARNS, config, only
 
@@ -27,7 +29,7 @@ def test_the_login_of_wandb_is_looked_for_and_not_shown(monkeypatch, tmp_path):
 def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
     monkeypatch, tmp_path
 ):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     words = [f"module.net.encoder.weights_folder={tmp_path}"]
     only(
         environment.check_weights(config(*words)),
@@ -46,7 +48,7 @@ def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
     assert dict(environment.requested_weights(config("experiment=lora_pneumonia"))) == {
         "module.net.encoder.weights": "imagenet"
     }
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     online = environment.check_weights(config())
     assert not online.issues and "downloaded from smp-hub/resnet34" in online.summary["weights"]
 

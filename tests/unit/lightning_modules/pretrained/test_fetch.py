@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save
 
 from datamodules.errors import UserError
+from datamodules.formats.file_hash import hash_file
 from lightning_modules.networks import build_classifier
-from lightning_modules.networks.encoder_config import EncoderConfig
+from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.fetch import fetch_weights
-from lightning_modules.pretrained.folder import hash_file, read_manifest
+from lightning_modules.pretrained.folder import read_manifest
 from lightning_modules.pretrained.requests import classifier_request, encoder_request
 from lightning_modules.pretrained.requests import transformers_request as of_transformers
 from lightning_modules.pretrained.sources import UrlWeights

@@ -13,8 +13,8 @@ from skimage import data
 
 from datamodules.errors import UserError
 from lightning_modules.networks import build_classifier, build_smp_network
-from lightning_modules.networks.encoder_config import EncoderConfig
 from lightning_modules.pretrained import resolver, sources
+from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.requests import classifier_request, encoder_request
 
 LITE0 = "tf_efficientnet_lite0"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_modules.pretrained.encoder_config import BUILT_BY_WEIGHTS, EncoderConfig
+
 if TYPE_CHECKING:
     from lightning_modules.pretrained.resolver import WeightsRequest
 
-# torchvision builds these networks differently if they have weights: they convert their input
-BUILT_BY_WEIGHTS = ("googlenet", "inception_v3")
 OWN = "lightning_modules.networks."  # networks of a user's own have keys of another meaning
 SAM2 = "SAM2Segmenter"
 
@@ -64,7 +64,6 @@ def find_requests(cfg: DictConfig) -> list["WeightsRequest"]:
     Raises:
         UserError: A library has no weights of a name.
     """
-    from lightning_modules.networks.encoder_config import EncoderConfig
     from lightning_modules.pretrained.requests import (
         SAM2_KEY,
         UPERNET_KEY,

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from datamodules.arguments import config_dataclass
 
+# torchvision builds these networks differently if they have weights: they convert their input
+BUILT_BY_WEIGHTS = ("googlenet", "inception_v3")
+
 
 @config_dataclass
 class EncoderConfig:
