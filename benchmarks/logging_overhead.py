@@ -50,17 +50,16 @@ def clocked(name: str, own: Any) -> Any:
 def instrument() -> None:
     """Install the clocks."""
     from lightning.pytorch.callbacks import LearningRateMonitor
-    from lightning.pytorch.loggers import CSVLogger
 
     from callbacks.report_writer import ReportWriter
     from callbacks.resource_monitor import ResourceMonitor
     from callbacks.sampling_monitor import SamplingMonitor
     from engine import runner
-    from engine.tracking import logger
+    from engine.tracking import MetricsCsvLogger, logger
     from engine.tracking.logger import PrivateWandbLogger
 
     parts: list[tuple[str, Any, tuple[str, ...]]] = [
-        ("metrics.csv", CSVLogger, ("log_metrics", "log_hyperparams", "save", "finalize")),
+        ("metrics.csv", MetricsCsvLogger, ("log_metrics", "log_hyperparams", "save", "finalize")),
         ("W&B: start", logger, ("start",)),
         (
             "W&B: metrics",

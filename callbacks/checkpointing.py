@@ -1,6 +1,5 @@
 """Checkpoint and early-stopping callbacks that survive a resumed fit."""
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.arguments import FilePath, NonNegativeFloat, PositiveInt, validated
+from datamodules.formats.atomic_write import copy_atomic
 
 
 @validated
@@ -94,7 +94,7 @@ class BestCheckpoint(ModelCheckpoint):
 @rank_zero_only
 def _copy_file(copies: dict[str, str]) -> None:
     for path, copy in copies.items():
-        shutil.copyfile(path, copy)
+        copy_atomic(Path(path), Path(copy))
 
 
 class TopKCheckpoint(BestCheckpoint):

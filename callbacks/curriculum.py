@@ -1,7 +1,6 @@
 """Curriculum: stages of training with their own learning rate, sampling and image size."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,12 +15,14 @@ from callbacks.curriculum_stage import StageConfig, Stages, check_total_epochs
 from datamodules.arguments import FilePath, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
+from datamodules.formats.atomic_write import atomic_write, copy_atomic
 from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.encoder import find_encoder
 from lightning_modules.optim import batches_per_epoch
+from reporting.run_folder import STAGES_FILE
 
 
 def set_epoch_length(trainer: Trainer) -> None:
@@ -238,7 +239,7 @@ class CurriculumState:
 def _copy_stages(before: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in before.glob("stage*.ckpt"):
-        shutil.copyfile(path, folder / path.name)
+        copy_atomic(path, folder / path.name)
 
 
 @validated
@@ -365,10 +366,15 @@ class Curriculum(Callback):
             trainer.save_checkpoint(self._checkpoint_folder / self.progress.file, weights_only=True)
         self.progress.maybe_advance(epoch, self.stages)
         trainer.should_stop = trainer.should_stop or self.progress.ended
-        if trainer.is_global_zero and saved:
-            (self.run_dir / "stages.json").write_text(
-                json.dumps(self.progress.history, indent=2), encoding="utf-8"
-            )
+        if saved:
+            self._write_stages()
+
+    @rank_zero_only
+    def _write_stages(self) -> None:
+        """Write what the page shows of the stages so far."""
+        atomic_write(
+            self.run_dir / STAGES_FILE, json.dumps(self.progress.history, indent=2).encode()
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which a fit is resumed."""
@@ -383,4 +389,5 @@ class Curriculum(Callback):
             self.progress.copy_stage_checkpoints(
                 Path(self._trainer.ckpt_path).parent, self._checkpoint_folder
             )
+            self._write_stages()
         self._apply_stage()

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.arguments import FilePath, validated
 from datamodules.errors import UserError
+from lightning_modules.checkpoint_writer import write_tensors
 from lightning_modules.networks.encoder import has_adapters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 
@@ -45,5 +45,4 @@ class LoRAMergedExport(Callback):
             from lightning_modules.networks.lora import merge_network  # peft takes a second
 
             net: Any = pl_module.net
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(merge_network(net).state_dict(), self.path)
+            write_tensors(self.path, merge_network(net).state_dict())

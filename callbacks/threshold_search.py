@@ -30,6 +30,7 @@ from evaluation.threshold_objective import (
 )
 from lightning_modules.base import EvaluatedModule
 from lightning_modules.checkpoint_io import read_checkpoint
+from lightning_modules.checkpoint_writer import write_tensors
 from lightning_modules.training_record import RULE_PRECISION_KEY
 
 CONFIG_KEY = {
@@ -87,9 +88,7 @@ def _write_rule(path: Path, module: EvaluatedModule) -> None:
     if not (known and torch.equal(rule, module.rule.values)):
         checkpoint["state_dict"]["rule._extra_state"] = module.rule.values
         checkpoint[RULE_PRECISION_KEY] = precision
-        unfinished = path.with_suffix(".tmp")
-        torch.save(checkpoint, unfinished)
-        unfinished.replace(path)
+        write_tensors(path, checkpoint)
 
 
 @validated

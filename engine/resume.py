@@ -1,11 +1,10 @@
-"""Resumption of a stopped run: last checkpoint, comparison of settings, metrics.csv.
+"""Resumption of a stopped run: last checkpoint and comparison of settings.
 
 A run that was stopped by SIGINT or SIGTERM has `checkpoints/last.ckpt` (see
 callbacks/graceful_shutdown.py). `ckpt_path=RUN` continues from it in a new folder; `resume=auto`,
 and a requeued Slurm job, continue in the same folder. Imports nothing heavy.
 """
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,29 +181,3 @@ def _iter_leaves(key: str, value: Any) -> dict[str, Any]:
             for name, leaf in _iter_leaves(f"{key}.{part}", inner).items()
         }
     return {key: value}
-
-
-def restore_metrics_csv(trainer: "Trainer", run_dir: Path, step: int | None) -> None:
-    """Keep the rows of metrics.csv up to the checkpoint; Lightning would delete the file.
-
-    Args:
-        trainer: Trainer whose loggers write the file.
-        run_dir: Run folder.
-        step: Optimizer steps of the run's own checkpoint; None if nothing is trained, which keeps
-            all rows.
-    """
-    from lightning.pytorch.loggers import CSVLogger
-
-    path = run_dir / "metrics.csv"
-    if not path.is_file() or not trainer.is_global_zero:
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = [
-            {name: value for name, value in row.items() if value} for row in csv.DictReader(file)
-        ]
-    for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger):
-            logger.experiment.metrics = [
-                row for row in rows if step is None or int(row.get("step", 0)) < step
-            ]
-            logger.save()  # Lightning has deleted the file before

@@ -20,7 +20,6 @@ from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
-from engine import resume
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
@@ -43,8 +42,10 @@ from engine.seen_images import (
     is_trained_on_val,
 )
 from engine.tracking.logger import close_loggers
+from engine.tracking.metrics_csv import MetricsCsvLogger, MetricsHistory
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.checkpoint_writer import DurableCheckpointIO
 from lightning_modules.configured_weights import drop_replaced_weights, find_requests
 from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
 from lightning_modules.hardware import (
@@ -67,7 +68,7 @@ from lightning_modules.training_record import (
 )
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
-from reporting.run_folder import CONFIG_FILE, RunFolder
+from reporting.run_folder import CONFIG_FILE, METRICS_FILE, RunFolder
 from reporting.training_images import collect_images
 
 
@@ -88,10 +89,8 @@ def run_stages(
         )
         if not fits:
             checkpoint_io.check_compatible(module, checkpoint, start)
-        if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
-            resume.restore_metrics_csv(
-                trainer, Path(cfg.paths.run), checkpoint["global_step"] if "fit" in cfg.do else None
-            )
+        if not fits and start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
+            _keep_metrics_csv(trainer, Path(cfg.paths.run))
     begin = None if own else resolve_checkpoint(cfg, "init_from")
     # the first network of an ensemble, whose normalization and frozen weights all members share
     if begin:
@@ -117,6 +116,14 @@ def run_stages(
     elif cfg.do[-1] != "fit" or (start and str(trainer.precision) != trained_in):
         _evaluate(cfg, trainer, module, data, start)
     return None if score is None else float(score)
+
+
+def _keep_metrics_csv(trainer: Trainer, run_dir: Path) -> None:
+    """Let a test in the folder of its own run add to the rows of its training."""
+    path = run_dir / METRICS_FILE
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCsvLogger) and path.is_file():
+            logger.restore(path.read_text(encoding="utf-8"))
 
 
 def _evaluate(
@@ -373,7 +380,10 @@ def _run_experiment(
         later = any(each.epochs is not None for each in freezing)
         cfg.trainer.strategy = ddp_strategy(module, find_unused=later)
     trainer = instantiate_config(
-        cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=trainer_plugins()
+        cfg.trainer,
+        callbacks=[MetricsHistory(), *callbacks.values()],
+        logger=loggers,
+        plugins=trainer_plugins(),
     )
     check_ranks(cfg, trainer, data)
     if "fit" in cfg.do:
@@ -625,7 +635,8 @@ def trainer_plugins() -> list[Any]:
     Under srun, Lightning must not requeue the job, because the submitter does so after last.ckpt is
     written.
     """
-    return [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []
+    slurm = [SLURMEnvironment(auto_requeue=False)] if launched_by_srun() else []
+    return [DurableCheckpointIO(), *slurm]
 
 
 def run_folds(cfg: DictConfig, judges: bool, prepared: Sequence[PreparedRun] = ()) -> float | None:

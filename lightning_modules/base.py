@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -39,6 +40,7 @@ from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
 
 StageName = Literal["train", "val", "test"]
+LOSS_SUMS_KEY = "loss_sums"  # of a checkpoint within an epoch: per rank the sum of losses, weights
 
 
 @validated
@@ -118,6 +120,8 @@ class SupervisedModule(LightningModule):
         self.mean_loss = MeanMetric(
             nan_strategy="disable"
         )  # exact for unequal numbers of images per rank, unlike Lightning's own mean
+        self.mean_train_loss = MeanMetric(nan_strategy="disable")
+        self._interrupted_mean: list[Tensor] | None = None  # of an epoch that is resumed, by rank
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self._trained_names: frozenset[str] | None = None  # set when the encoder is first frozen
@@ -188,13 +192,13 @@ class SupervisedModule(LightningModule):
             each = each + self.auxiliary_weight * apply_loss(self.loss, further, target, ignored)
         loss = (each * batch["weight"]).mean() if "weight" in batch else each.mean()
         if stage == "train":
+            self.mean_train_loss.update(loss.detach().expand(len(each)))
             self.log(
                 "train/loss",
-                loss,
+                self.mean_train_loss,
                 on_step=False,
                 on_epoch=True,
                 batch_size=len(each),
-                sync_dist=True,
             )
             return loss
         self.mean_loss.update(each.detach())
@@ -255,7 +259,11 @@ class SupervisedModule(LightningModule):
         check_input(self.net, channels, image_size, together)
 
     def on_train_start(self) -> None:
-        """Apply this configuration's optimizer and schedule if a resumed fit changed them."""
+        """Restore the sums of an unfinished epoch; apply an optimizer that a resumed fit changed.
+
+        Lightning does not call `on_train_epoch_start` for an epoch that is resumed.
+        """
+        self._restore_loss_sums()
         if self.resumed_settings is not None:
             then, now = (
                 float(of.get("module.optimizer.lr") or 0)
@@ -269,6 +277,19 @@ class SupervisedModule(LightningModule):
                 before,
             )
 
+    def _restore_loss_sums(self) -> None:
+        """Go on with the mean loss of an epoch that was interrupted."""
+        if self._interrupted_mean is not None and self.global_rank < len(self._interrupted_mean):
+            mean = self.mean_train_loss
+            mean.mean_value, mean.weight = self._interrupted_mean[self.global_rank].to(self.device)
+            mean._update_count = 1  # otherwise it warns that nothing was added
+        self._interrupted_mean = None
+
+    def _loss_sums(self) -> Tensor:
+        """Return the sum of the weighted losses of this epoch, and of the weights."""
+        mean = self.mean_train_loss
+        return torch.stack([mean.mean_value.float(), mean.weight.float()])
+
     def on_validation_epoch_start(self) -> None:
         """Synchronize BatchNorm, so that all ranks evaluate the network of a checkpoint."""
         distributed.broadcast_batchnorm(self.net)
@@ -276,9 +297,12 @@ class SupervisedModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random states of all ranks, the settings, and hashes of the training images.
 
-        With the random states, a resumed run has the same dropout.
+        With the random states, a resumed run has the same dropout. Of an unfinished epoch the sums
+        of its losses are added too, so that `train/loss` is the mean of the whole epoch.
         """
         checkpoint["random_states"] = distributed.gather_rng_states(self.device)
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.is_last_batch:
+            checkpoint[LOSS_SUMS_KEY] = distributed.all_gather(self._loss_sums().cpu())
         checkpoint["settings"] = self.settings
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ServingDataModule) and hasattr(self, "classes"):
@@ -287,7 +311,8 @@ class SupervisedModule(LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore this rank's random state."""
+        """Restore this rank's random state and its sums of an unfinished epoch."""
+        self._interrupted_mean = checkpoint.get(LOSS_SUMS_KEY)
         distributed.restore_rng_state(
             checkpoint.get("random_states", []), self.global_rank, self.device
         )
