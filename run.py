@@ -17,10 +17,22 @@ CONF = Path(__file__).parent / "conf"
 
 def job(cfg: "DictConfig") -> float | None:
     """Run one job for Hydra; user errors are reported before Hydra adds its own words."""
+    return run_or_exit(run_job, cfg)
+
+
+def run_job(cfg: "DictConfig") -> float | None:
+    """Run one run or one trial of a sweep; what it prints is kept in run.log."""
+    from engine.run_log import run_log
+    from engine.stop_signals import explain_stop
     from engine.sweeps.trial import is_trial, run_trial_job
     from engine.tasks import run_task
+    from reporting.outcome import StopRequested
 
-    return run_or_exit(run_trial_job, run_task, cfg) if is_trial() else run_or_exit(run_task, cfg)
+    with run_log(Path(str(cfg.paths.run))):
+        try:
+            return run_trial_job(run_task, cfg) if is_trial() else run_task(cfg)
+        except StopRequested as stop:
+            raise explain_stop(stop, cfg) from stop
 
 
 def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -86,7 +98,20 @@ def prepare_command_line() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; Ctrl-C and SIGTERM end it with one sentence."""
+    from engine.stop_signals import handle_stop_signals
+    from reporting.outcome import STOPPED, StopRequested
+
+    try:
+        with handle_stop_signals():
+            run_command_line()
+    except StopRequested as stop:
+        print(f"{rank_prefix()}{stop} before the run began; nothing was written", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def run_command_line() -> None:
+    """Compose the experiment and run it."""
     if {"--help", "-h"} & set(sys.argv[1:]):
         from engine.cli import help_text
 

@@ -6,17 +6,19 @@ The next start continues from the saved state; see `engine/resume.py`.
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from datamodules.arguments import FilePath, validated
-from reporting.outcome import RunInterrupted
+from reporting.outcome import RepeatedSignal, RunInterrupted, StopRequested
 
 
 class AnyRankFlag:
@@ -96,6 +98,8 @@ class GracefulShutdown(Callback):
         self._asked = 0  # the signal that was received
         self._before: dict[int, Any] = {}
         self._ranks = AnyRankFlag(1)
+        self._repeated = RepeatedSignal()
+        self._launcher: Any = None  # of the other ranks, which an evaluation has to stop
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the flag here, because all ranks must create it together."""
@@ -108,16 +112,47 @@ class GracefulShutdown(Callback):
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._on_signal)
+        self._install(self._on_signal)
         if REQUEUE is not None and callable(
             signal.getsignal(REQUEUE)
         ):  # a handler will requeue this job
             self._before[REQUEUE] = signal.signal(REQUEUE, self._on_signal)
 
+    def _install(self, handler: Callable[[int, FrameType | None], None]) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before.setdefault(number, signal.getsignal(number))
+            signal.signal(number, handler)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a validation outside of a fit at once."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._stop_at_once(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a test at once; Lightning's own handler of SIGTERM would go on."""
+        self._stop_at_once(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop a prediction at once."""
+        self._stop_at_once(trainer)
+
+    def _stop_at_once(self, trainer: Trainer) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._launcher = trainer.strategy.launcher
+            self._install(self._on_signal_in_evaluation)
+
+    def _on_signal_in_evaluation(self, number: int, frame: FrameType | None) -> None:
+        if self._repeated(number):
+            return
+        if self._launcher is not None and hasattr(self._launcher, "kill"):
+            self._launcher.kill(number)
+        raise StopRequested(number)
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._repeated(number):
+            return
         if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise StopRequested(number)
         self._asked = self._asked or number
         by_hand = "\nCtrl-C: finishing this step and saving; press it again to stop immediately"
         _print_message(
@@ -160,8 +195,8 @@ class GracefulShutdown(Callback):
         if self._ranks.sync(bool(self._asked)):
             self._requeue()
             raise RunInterrupted(
-                "stopped when training was complete; evaluate it with do=[test]"
-                f" ckpt_path={self.path.parent.parent}"
+                "stopped when training was complete; continue with the same command and"
+                f" ckpt_path={self.path}"
             )
 
     def _stop(self, trainer: Trainer) -> None:
@@ -193,9 +228,9 @@ class GracefulShutdown(Callback):
         The saved handlers are Lightning's, and would keep this trainer and its network in memory.
         """
         for number, handler in self._before.items():
-            if signal.getsignal(number) == self._on_signal:
+            if signal.getsignal(number) in (self._on_signal, self._on_signal_in_evaluation):
                 signal.signal(number, handler)
-        self._before = {}
+        self._before, self._launcher = {}, None
 
 
 @rank_zero_only

@@ -166,12 +166,13 @@ def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
             torch.Generator().manual_seed(seed)
         ),  # without its own generator a loader uses up the global random stream
         "prefetch_factor": PREFETCH_FACTOR if workers else None,
-        "worker_init_fn": _ignore_sigint,
+        "worker_init_fn": _set_worker_signals,
     }
 
 
-def _ignore_sigint(worker: int) -> None:
+def _set_worker_signals(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the process it comes from
 
 
 def resolve_num_workers(num_workers: NumWorkers) -> int:

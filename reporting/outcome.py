@@ -23,6 +23,8 @@ from datamodules.formats.atomic_write import atomic_write
 OUTCOME_FILE = "outcome.json"
 STOPPED = 130  # exit code of a run that was asked to stop and has saved
 
+REPEAT_SECONDS = 1.0
+
 Status = Literal["running", "finished", "pruned", "failed", "interrupted"]
 END_STATES = ("finished", "pruned", "failed")  # an interrupted run can be resumed
 
@@ -43,6 +45,34 @@ class RunInterrupted(UserError):
     """The run was asked to stop, and has saved a checkpoint to resume from."""
 
     exit_code = STOPPED
+
+
+class StopRequested(BaseException):
+    """SIGINT or SIGTERM outside training. Like KeyboardInterrupt, no handler of errors catches it.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}")
+
+
+class RepeatedSignal:
+    """Recognizes a signal that arrives twice for one request.
+
+    Ctrl-C reaches all processes of a terminal, and a program such as `uv run` sends it once more.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, float] = {}
+
+    def __call__(self, number: int) -> bool:
+        """Return True if the same signal arrived within the last second."""
+        now = time.monotonic()
+        before, self._last[number] = self._last.get(number), now
+        return before is not None and now - before < REPEAT_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +172,9 @@ _recording: dict[Path, OutcomeRecorder] = {}  # run folders that this process re
 def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
     """Write `running` into a run folder, and its outcome after the work.
 
-    An exception counts as a failure, `RunInterrupted` and Ctrl-C as an interruption; all are raised
-    again. A nested call for the same folder returns the same recorder, so that there is one writer:
-    a trial records its run, and the run records itself too.
+    An exception counts as a failure, `RunInterrupted`, `StopRequested` and Ctrl-C as an
+    interruption; all are raised again. A nested call for the same folder returns the same recorder,
+    so that there is one writer: a trial records its run, and the run records itself too.
 
     Args:
         run_dir: Existing run folder.
@@ -158,7 +188,7 @@ def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
     write_outcome(run_dir, Outcome(status="running", overrides=overrides))
     try:
         yield recorder
-    except (RunInterrupted, KeyboardInterrupt):
+    except (RunInterrupted, StopRequested, KeyboardInterrupt):
         recorder.interrupt()
         raise
     except SystemExit as error:

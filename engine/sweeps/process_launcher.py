@@ -27,10 +27,12 @@ from datamodules.arguments import PositiveInt, check_value
 from datamodules.errors import UserError
 from engine.gpus import nvidia_gpus
 from engine.run_lock import FOLDER_IN_USE, FolderInUse, lock_folder
+from engine.stop_signals import handle_stop_signals
 from lightning_modules.launch_environment import check_multirun_launch, env_without_rank
 from reporting.outcome import (
     STOPPED,
     Outcome,
+    StopRequested,
     failure_message,
     read_outcome_if_valid,
     record_outcome,
@@ -309,8 +311,9 @@ def run_trial(pickled_spec: bytes) -> None:
     Singleton.set_state(start.hydra_state)
     setup_globals()
     try:
-        _run_hydra_job(start)
-    except KeyboardInterrupt:
+        with handle_stop_signals():
+            _run_hydra_job(start)
+    except (StopRequested, KeyboardInterrupt):
         sys.exit(STOPPED)
     except Exception as error:
         from engine.cli import user_message
