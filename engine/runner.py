@@ -20,6 +20,7 @@ from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
+from datamodules.formats.atomic_write import remove_unfinished
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
@@ -303,6 +304,7 @@ def check_stages(cfg: DictConfig, callbacks: dict[str, Any]) -> None:
         )
 
 
+FOLDERS_OF_A_RUN = (".", ".hydra", "checkpoints", "evidence")  # where a killed run leaves files
 IGNORED_WARNINGS = (  # warnings of libraries that users cannot act on
     ".*LeafSpec.*",
     ".*exists and is not empty.*",
@@ -334,6 +336,8 @@ def run_experiment(
     if rank() != 0:
         return _run_experiment(cfg, ensemble, prepared)
     with folder_lock(Path(cfg.paths.run), task_overrides() or []):
+        for name in FOLDERS_OF_A_RUN:
+            remove_unfinished(Path(cfg.paths.run) / name)
         return _run_experiment(cfg, ensemble, prepared)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.atomic_write import atomic_write, remove_unfinished
 from evaluation.bootstrap import MIN_GROUPS, paired_difference
 from reporting.config_diff import config_diff
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
@@ -311,6 +311,8 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
     kept = runs_dir / CACHE_FOLDER
     kept.mkdir(parents=True, exist_ok=True)
     with FileLock(kept / "lock", timeout=LOCK_TIMEOUT):
+        remove_unfinished(runs_dir)
+        remove_unfinished(kept)
         known = RunIndex(runs_dir, kept / "known.npz")
         found = build_leaderboard(known)
         atomic_write(runs_dir / f"{LEADERBOARD_NAME}.csv", _leaderboard_csv(found))

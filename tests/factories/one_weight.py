@@ -40,8 +40,8 @@ def fit_one_weight(
     module: OneWeight, callbacks: list[Callback], epochs: int, batches: int, **trainer: Any
 ) -> None:
     """Fit the module, with a validation of one batch after each epoch."""
-    fixed = {"accelerator": "cpu", "logger": False, "num_sanity_val_steps": 0}
+    fixed = {"accelerator": "cpu", "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     loaders = [DataLoader(torch.zeros(number, 1)) for number in (batches, 1)]
-    more = {"enable_checkpointing": False} | trainer
+    more = {"enable_checkpointing": False, "logger": False} | trainer
     Trainer(max_epochs=epochs, callbacks=callbacks, **fixed, **quiet, **more).fit(module, *loaders)
