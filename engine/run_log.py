@@ -89,11 +89,11 @@ def run_log(folder: Path) -> Iterator[None]:
         yield
     except FolderInUse:
         raise  # the file is that of another run
-    except UserError as refusal:
-        append_log(path, f"{refusal}\n")
-        raise
-    except Exception:
-        append_log(path, traceback.format_exc())
+    except Exception as error:
+        for stream in streams:
+            stream.end_log()
+        said = f"{error}\n" if isinstance(error, UserError) else traceback.format_exc()
+        append_log(path, said)
         raise
     finally:
         for stream in streams:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +15,17 @@ from datamodules.formats.atomic_write import (
 )
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_an_error_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     atomic_write(path, b"first")
     with pytest.raises(OSError, match="full"), open_atomic(path) as file:
         file.write(b"sec")
         raise OSError("full")
-    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == ["a.json"]
+    assert path.read_bytes() == b"first" and names(tmp_path) == ["a.json"]
 
 
 def test_the_content_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -41,7 +46,7 @@ def test_a_copy_replaces_its_target_as_a_whole(tmp_path):
     assert (tmp_path / "b").read_bytes() == b"new" * 1_000_000
     with pytest.raises(FileNotFoundError):
         copy_atomic(tmp_path / "none", tmp_path / "b")
-    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert names(tmp_path) == ["a", "b"]
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_of_the_user(tmp_path):
@@ -57,7 +62,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_of_the_user(tmp_path)
     for name in own[:-1]:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / own[-1]).mkdir()
-    assert len(os.listdir(tmp_path)) == 7
+    assert len(names(tmp_path)) == 7
     remove_unfinished(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted([*own, "metrics.csv"])
+    assert names(tmp_path) == sorted([*own, "metrics.csv"])
     assert target.read_bytes() == b"whole"

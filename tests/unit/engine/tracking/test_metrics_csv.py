@@ -15,7 +15,7 @@ from tests.factories.one_weight import OneWeight, fit_one_weight
 
 ROWS = st.lists(
     st.tuples(
-        st.dictionaries(st.sampled_from("abc,\"\n"), st.floats(width=32), min_size=1),
+        st.dictionaries(st.sampled_from('abc,"\n'), st.floats(width=32), min_size=1),
         st.integers(0, 5),
     ),
     max_size=8,
@@ -79,8 +79,13 @@ def test_a_checkpoint_of_an_epoch_holds_the_row_that_lightning_logs_after_it(epo
     saving = ModelCheckpoint(
         tmp_path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    module = OneWeight(on_batch=lambda batch: module.log("x", float(batch), on_epoch=True))
-    fit_one_weight(module, [MetricsHistory(), saving], epochs=epochs, batches=2, logger=logger)
+
+    def log(value: float) -> None:
+        module.log("x", value, on_step=False, on_epoch=True)
+
+    module = OneWeight(on_batch=lambda batch: log(float(batch)))
+    parts = {"logger": logger, "enable_checkpointing": True, "log_every_n_steps": 1}
+    fit_one_weight(module, [MetricsHistory(), saving], epochs=epochs, batches=2, **parts)
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)[METRICS_KEY]
     assert kept.encode() == (tmp_path / "metrics.csv").read_bytes()
-    assert [row["x_epoch"] for row in parse(kept) if "x_epoch" in row] == ["0.5"] * epochs
+    assert [row["x"] for row in parse(kept)] == ["0.5"] * epochs
