@@ -14,6 +14,7 @@ MIN_GROUPS = 20  # scores of fewer groups have no interval
 N_RESAMPLES = 1000
 MAX_BLOCK_NUMBERS = 8_000_000  # numbers in memory at once
 CLASS_MEAN = "mean of classes"
+TIE_TOLERANCE = 1e-12  # differences up to this size come from rounding
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,29 @@ class BootstrapInterval(NamedTuple):
     degenerate: int
 
 
+def score_interval(
+    score: Metric, value: float, replicates: np.ndarray, n_groups: int
+) -> BootstrapInterval:
+    """Compute the interval of a score, which contains its value.
+
+    The replicates of a score that grows with sampling noise are moved so that their mean is the
+    value. There is no interval if the replicates do not centre on the value otherwise either.
+
+    Args:
+        score: The score.
+        value: Its value on the images as they are.
+        replicates: Its value on each bootstrap replicate, `R`.
+        n_groups: Groups (patients) that count for it.
+    """
+    defined = replicates[np.isfinite(replicates)]
+    if score.biased_by_sampling and len(defined) and np.isfinite(value):
+        replicates = np.maximum(replicates - (defined.mean() - value), 0)
+    low, high, degenerate = percentile_interval(replicates, n_groups)
+    if low is None or high is None or not low - TIE_TOLERANCE <= value <= high + TIE_TOLERANCE:
+        return BootstrapInterval(None, None, degenerate)
+    return BootstrapInterval(low, high, degenerate)
+
+
 def percentile_interval(replicates: np.ndarray, n_groups: int) -> BootstrapInterval:
     """Compute the interval that holds 95 % of the replicates on which a score is defined.
 
@@ -201,8 +225,9 @@ def _make_estimate(
     n: int,
     trivial: dict[str, float],
 ) -> Estimate:
-    low, high, degenerate = percentile_interval(replicates, len(np.unique(groups)))
-    return Estimate(float(point[0]), low, high, n, degenerate, trivial, score.definition)
+    value = float(point[0])
+    low, high, degenerate = score_interval(score, value, replicates, len(np.unique(groups)))
+    return Estimate(value, low, high, n, degenerate, trivial, score.definition)
 
 
 def bootstrap_caveat(evidence: Evidence) -> str:
@@ -217,9 +242,6 @@ def bootstrap_caveat(evidence: Evidence) -> str:
         f"95 % bootstrap intervals over {groups} {distinct}images; patients are unknown, so this"
         " assumes independent images"
     )
-
-
-TIE_TOLERANCE = 1e-12  # differences up to this size come from rounding
 
 
 @dataclass(frozen=True)
@@ -371,6 +393,7 @@ def seed_statistics(
             score.name: (
                 asdict(estimates[score.name])
                 | _seed_estimate(
+                    score,
                     point[:, s],
                     replicates[s],
                     n_effective_groups(seed_evidence[0], score, classes),
@@ -382,11 +405,12 @@ def seed_statistics(
 
 
 def _seed_estimate(
-    seed_scores: np.ndarray, replicates: np.ndarray, n_groups: int
+    score: Metric, seed_scores: np.ndarray, replicates: np.ndarray, n_groups: int
 ) -> dict[str, Any]:
+    value = float(seed_scores.mean())
     return {
-        "value": float(seed_scores.mean()),
-        **percentile_interval(replicates, n_groups)._asdict(),
+        "value": value,
+        **score_interval(score, value, replicates, n_groups)._asdict(),
         "sd": float(seed_scores.std(ddof=1)) if len(seed_scores) > 1 else None,
     }
 

@@ -20,8 +20,10 @@ from evaluation.metrics.base import Decision, Metric
 from evaluation.metrics.classification import (
     CLASSIFICATION_METRICS,
     EXACT_MATCH,
+    EXCLUSIVE_CLASSIFICATION_METRICS,
     N_CALIBRATION_BINS,
     ClassificationDecision,
+    ExclusiveClassificationDecision,
 )
 from evaluation.metrics.measurement import (
     MaskMeasurement,
@@ -325,11 +327,10 @@ class ClassificationEvidence(Evidence):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Scores of decisions, of rankings and of probabilities."""
-        return (
-            (*CLASSIFICATION_METRICS, EXACT_MATCH)
-            if len(self.classes) > 1
-            else CLASSIFICATION_METRICS
-        )
+        if self.exclusive:
+            return EXCLUSIVE_CLASSIFICATION_METRICS
+        several = (EXACT_MATCH,) if len(self.classes) > 1 else ()
+        return (*CLASSIFICATION_METRICS, *several)
 
     @property
     def truth(self) -> np.ndarray:
@@ -354,11 +355,13 @@ class ClassificationEvidence(Evidence):
     def decision(self, channel: int) -> ClassificationDecision:
         """One class after the rule in force."""
         truth, says = self.labels > 0, self.predicted
+        every = self.probability
+        if self.exclusive:
+            return _decide_exclusive(every, every[:, channel], truth, says, channel)
         exact = (truth == says).all(1)
-        probability = self.probability[:, channel]
-        ranking = probability if self.exclusive else self.logits[:, channel].astype(np.float64)
+        ranking = self.logits[:, channel].astype(np.float64)
         return ClassificationDecision(
-            probability, ranking, truth[:, channel], says[:, channel], exact
+            every[:, channel], ranking, truth[:, channel], says[:, channel], exact
         )
 
     def by_group(self) -> "ClassificationEvidence":
@@ -389,6 +392,9 @@ class ClassificationEvidence(Evidence):
                 np.broadcast_to(decision, truth.shape),
                 np.full(len(truth), probability[channel]),
             )
+            if self.exclusive:
+                every = np.broadcast_to(probability, truth.shape)
+                return _decide_exclusive(every, probabilities, truth, predicted, channel)
             return ClassificationDecision(
                 probabilities,
                 probabilities,
@@ -402,6 +408,26 @@ class ClassificationEvidence(Evidence):
             "all positive": constant_decision(0 * share + 1),
             "prevalence": constant_decision(share),
         }
+
+
+def _decide_exclusive(
+    every: np.ndarray,
+    ranking: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    channel: int,
+) -> ExclusiveClassificationDecision:
+    """Return one of several exclusive classes; all arrays but `ranking` are `N x classes`."""
+    return ExclusiveClassificationDecision(
+        every[:, channel],
+        ranking,
+        truth[:, channel],
+        predicted[:, channel],
+        (truth == predicted).all(1),
+        confidence=np.where(predicted, every, 0).max(1, initial=0),
+        given=np.where(truth, every, 0).max(1, initial=0),
+        squared_error=((every - truth) ** 2).sum(1),
+    )
 
 
 def align_measurements(parts: Sequence[Evidence]) -> list[Evidence]:

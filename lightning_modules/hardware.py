@@ -7,7 +7,7 @@ from typing import Any
 
 import joblib
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from datamodules.errors import UserError
@@ -86,6 +86,11 @@ def check_devices(cfg: DictConfig) -> None:
         raise UserError(
             "trainer=fsdp shards a network over GPUs, but this run has none; set"
             " trainer=auto, or run do=doctor"
+        )
+    if str(OmegaConf.select(cfg, "trainer.strategy.state_dict_type")) == "sharded":
+        raise UserError(
+            "trainer.strategy.state_dict_type=sharded writes a checkpoint as a folder, which"
+            " neither resumes nor is tested here; set trainer.strategy.state_dict_type=full"
         )
     cores = joblib.cpu_count()
     if (

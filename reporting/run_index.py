@@ -19,7 +19,7 @@ from evaluation.bootstrap import (
     N_RESAMPLES,
     bootstrap_scores,
     n_effective_groups,
-    percentile_interval,
+    score_interval,
 )
 from evaluation.evidence import Evidence
 from reporting.config_diff import flatten_config
@@ -185,11 +185,11 @@ def score_with_interval(
 ) -> tuple[dict[str, dict[str, float]], BootstrapScores]:
     """Return a score with its interval and number of groups, and its bootstrap replicates."""
     draws = bootstrap_scores(evidence, [name])[0]
-    groups = n_effective_groups(
-        evidence, next(score for score in evidence.metrics if score.name == name)
-    )
-    found = {"value": float(bootstrap_scores(evidence, [name], None)[0, 0]), "groups": groups}
-    low, high, _ = percentile_interval(draws, groups)
+    score = next(score for score in evidence.metrics if score.name == name)
+    groups = n_effective_groups(evidence, score)
+    value = float(bootstrap_scores(evidence, [name], None)[0, 0])
+    found = {"value": value, "groups": groups}
+    low, high, _ = score_interval(score, value, draws, groups)
     if low is not None and high is not None:
         found |= {"low": low, "high": high}
     return {name: found}, {name: draws}

@@ -30,6 +30,9 @@ class Metric:
         threshold_free: True if the score has one value, whatever threshold the page's slider shows:
             it needs none, or is measured at the frozen rule alone.
         unit: Of the value, such as `mm`; empty if it has none.
+        biased_by_sampling: True if the value grows with sampling noise, as a sum of absolute gaps
+            does, so that each bootstrap replicate adds the noise once more; its interval is
+            corrected for that.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Metric:
     lower_is_better: bool = False
     threshold_free: bool = False
     unit: str = ""
+    biased_by_sampling: bool = False
 
     def counted_images(self, decided: Decision) -> np.ndarray:
         """Bool `N`: which images the score is made of."""
@@ -49,6 +53,15 @@ class Metric:
             "positive": decided.positive,
             "negative": ~decided.positive,
         }[self.population]
+
+
+def precision_of(tp: np.ndarray, predicted: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return TP over all predicted; 0 if nothing is predicted though there are positives.
+
+    It is scikit-learn's precision with `zero_division=0`, and NaN where there is neither.
+    """
+    missed = (predicted == 0) & (positive > 0)
+    return np.where(missed, 0.0, safe_divide(tp, predicted))
 
 
 def safe_divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evaluation.metrics.base import Metric, safe_divide
+from evaluation.metrics.base import Metric, precision_of, safe_divide
 
 N_CALIBRATION_BINS = 15  # of equal width, of the expected calibration error
 EPSILON = 1e-12
@@ -29,6 +29,21 @@ class ClassificationDecision:
     positive: np.ndarray
     predicted: np.ndarray
     exact: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExclusiveClassificationDecision(ClassificationDecision):
+    """One of several exclusive classes, with what all classes of an image share; arrays of N.
+
+    Attributes:
+        confidence: Probability of the predicted class.
+        given: Probability that was given to the true class.
+        squared_error: Sum over classes of the squared difference of probability and label.
+    """
+
+    confidence: np.ndarray
+    given: np.ndarray
+    squared_error: np.ndarray
 
 
 ClassificationFunction = Callable[[ClassificationDecision, np.ndarray], np.ndarray]
@@ -101,10 +116,21 @@ def label_average_precision(d: ClassificationDecision, weights: np.ndarray) -> n
 
 def calibration_error(d: ClassificationDecision, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error (Naeini et al. 2015) of the class's probability."""
+    return _calibration_error(d.probability, d.positive, weights)
+
+
+def top_calibration_error(d: ExclusiveClassificationDecision, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error of the predicted class's probability (Guo et al. 2017)."""
+    return _calibration_error(d.confidence, d.exact, weights)
+
+
+def _calibration_error(
+    probability: np.ndarray, right: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     member = np.clip(
-        np.ceil(d.probability * N_CALIBRATION_BINS).astype(int) - 1, 0, N_CALIBRATION_BINS - 1
+        np.ceil(probability * N_CALIBRATION_BINS).astype(int) - 1, 0, N_CALIBRATION_BINS - 1
     )
-    gap = (d.probability - d.positive)[:, None] * (member[:, None] == np.arange(N_CALIBRATION_BINS))
+    gap = (probability - right)[:, None] * (member[:, None] == np.arange(N_CALIBRATION_BINS))
     return safe_divide(np.abs(weights @ gap).sum(1), weights.sum(1))
 
 
@@ -150,9 +176,10 @@ CLASSIFICATION_METRICS = (
     ),
     Metric(
         "precision",
-        "TP/(TP+FP), the share of the images predicted positive that are positive",
+        "TP/(TP+FP), the share of the images predicted positive that are positive; 0 if none is"
+        " predicted positive and some are",
         "all",
-        _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fp)),
+        _from_counts(lambda tp, fp, fn, tn: precision_of(tp, tp + fp, tp + fn)),
     ),
     Metric(
         "recall",
@@ -188,6 +215,7 @@ CLASSIFICATION_METRICS = (
         calibration_error,
         lower_is_better=True,
         threshold_free=True,
+        biased_by_sampling=True,
     ),
     Metric(
         "nll",
@@ -203,4 +231,53 @@ EXACT_MATCH = Metric(
     "share of the images in which the decision is right for every class",
     "all",
     _fraction_of_images(lambda d: d.exact),
+)
+
+JOINT = "; the same for all classes"
+_JOINT_METRICS = {  # scores of exclusive classes that are not those of one class against the rest
+    "accuracy": Metric(
+        "accuracy",
+        f"share of the images whose most probable class is the true one{JOINT}",
+        "all",
+        _fraction_of_images(lambda d: d.exact),
+        threshold_free=True,
+    ),
+    "balanced_accuracy": Metric(
+        "balanced_accuracy",
+        "recall; the mean of the classes is the balanced accuracy of scikit-learn",
+        "positive",
+        _from_counts(lambda tp, fp, fn, tn: safe_divide(tp, tp + fn)),
+    ),
+    "brier": Metric(
+        "brier",
+        "mean over images of the sum over classes of (probability - label)^2; lower is better"
+        f"{JOINT}",
+        "all",
+        _fraction_of_images(lambda d: d.squared_error),  # type: ignore[attr-defined]
+        lower_is_better=True,
+        threshold_free=True,
+    ),
+    "ece": Metric(
+        "ece",
+        "expected calibration error: mean gap between the probability of the predicted class and"
+        f" the share of right images, over {N_CALIBRATION_BINS} equal bins; lower is better{JOINT}",
+        "all",
+        top_calibration_error,
+        lower_is_better=True,
+        threshold_free=True,
+        biased_by_sampling=True,
+    ),
+    "nll": Metric(
+        "nll",
+        f"mean of -log of the probability of the true class; lower is better{JOINT}",
+        "all",
+        lambda d, weights: safe_divide(
+            weights @ -np.log(np.maximum(d.given, EPSILON)), weights.sum(1)
+        ),
+        lower_is_better=True,
+        threshold_free=True,
+    ),
+}
+EXCLUSIVE_CLASSIFICATION_METRICS = tuple(
+    _JOINT_METRICS.get(metric.name, metric) for metric in CLASSIFICATION_METRICS
 )

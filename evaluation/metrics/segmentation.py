@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.logit_bins import N_BINS
-from evaluation.metrics.base import Metric, safe_divide
+from evaluation.metrics.base import Metric, precision_of, safe_divide
 from evaluation.metrics.classification import N_CALIBRATION_BINS, roc_auc
 
 CHUNK_SIZE = 2048  # images at once: what is made of a histogram is many times as large
@@ -167,6 +167,11 @@ def _pooled_over_pixels(
     return value
 
 
+def _pooled_precision(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
+    tp, fp, fn, _ = (weights @ part for part in decided.pixels)
+    return precision_of(tp, tp + fp, tp + fn)
+
+
 def average_precision(decided: SegmentationDecision, weights: np.ndarray) -> np.ndarray:
     """Area under the precision-recall curve of all pixels, as in scikit-learn.
 
@@ -229,9 +234,9 @@ SEGMENTATION_METRICS = (
     Metric("iou_pooled", "TP/(TP+FP+FN) over all pixels together", "all", POOLED_IOU),
     Metric(
         "precision",
-        "TP/(TP+FP) over all pixels together",
+        "TP/(TP+FP) over all pixels together; 0 if none is predicted and some are positive",
         "all",
-        _pooled_over_pixels(lambda c: c.tp, lambda c: c.tp + c.fp),
+        _pooled_precision,
     ),
     Metric(
         "recall",
@@ -311,5 +316,6 @@ EXCLUSIVE_SEGMENTATION_METRICS = (
         _top_calibration_error,
         lower_is_better=True,
         threshold_free=True,
+        biased_by_sampling=True,
     ),
 )

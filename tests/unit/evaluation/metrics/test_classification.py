@@ -9,9 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
-from torchmetrics.functional.classification import binary_calibration_error
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+)
 
-from evaluation.bootstrap import CLASS_MEAN, bootstrap_metrics, bootstrap_weights
+from evaluation.bootstrap import (
+    CLASS_MEAN,
+    bootstrap_metrics,
+    bootstrap_scores,
+    bootstrap_weights,
+)
 from evaluation.evidence import ClassificationEvidence
 from evaluation.rule_modules import ClassificationRule
 
@@ -117,19 +125,64 @@ def test_exclusive_classes_are_decided_by_the_most_probable_one():
     logits = random.normal(size=(150, 3)) + np.eye(3)[true]
     seen = evidence_of(logits, np.eye(3)[true], exclusive=True)
     assert np.allclose(seen.probability.sum(1), 1)
-    said = logits.argmax(1)
-    assert values(seen, CLASS_MEAN)["exact_match"] == pytest.approx(
-        metrics.accuracy_score(true, said)
-    )
-    assert values(seen, CLASS_MEAN)["f1"] == pytest.approx(
-        metrics.f1_score(true, said, average="macro")
-    )
-    assert values(seen, CLASS_MEAN)["auc"] == pytest.approx(
-        metrics.roc_auc_score(true, seen.probability, multi_class="ovr", average="macro")
-    )
+    assert np.array_equal(seen.predicted.argmax(1), logits.argmax(1))
     assert np.array_equal(
         ClassificationRule(3, exclusive=True)(torch.tensor(logits)).numpy(), seen.predicted
     )
+
+
+@pytest.mark.parametrize("never", [None, 2])
+def test_scores_of_exclusive_classes_have_the_field_s_definitions(never):
+    """One class may never be predicted, which counts as a precision and F1 of 0."""
+    random = np.random.default_rng(1)
+    true = random.choice(3, size=150, p=[0.6, 0.3, 0.1])
+    logits = 2 * random.normal(size=(150, 3)) + np.eye(3)[true]
+    if never is not None:
+        logits[:, never] -= 20
+    seen = evidence_of(logits, np.eye(3)[true], exclusive=True)
+    said, p = logits.argmax(1), seen.probability
+    found = values(seen, CLASS_MEAN)
+    macro = {"average": "macro", "zero_division": 0}
+    wanted = {
+        "accuracy": metrics.accuracy_score(true, said),
+        "balanced_accuracy": metrics.balanced_accuracy_score(true, said),
+        "precision": metrics.precision_score(true, said, **macro),
+        "recall": metrics.recall_score(true, said, **macro),
+        "f1": metrics.f1_score(true, said, **macro),
+        "auc": metrics.roc_auc_score(true, p, multi_class="ovr", average="macro"),
+        "nll": metrics.log_loss(true, p),
+        "brier": ((p - np.eye(3)[true]) ** 2).sum(1).mean(),
+        "ece": float(
+            multiclass_calibration_error(
+                torch.tensor(p), torch.tensor(true), num_classes=3, n_bins=15
+            )
+        ),
+    }
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    assert "exact_match" not in found
+    each = [values(seen, f"c{c}") for c in range(3)]
+    assert [one["accuracy"] for one in each] == [found["accuracy"]] * 3
+    assert [one["recall"] for one in each] == pytest.approx(
+        metrics.recall_score(true, said, average=None)
+    )
+    trivial = bootstrap_metrics(seen, resamples=2)[CLASS_MEAN]["accuracy"].trivial
+    assert trivial["prevalence"] == pytest.approx((true == 0).mean())
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_interval_of_a_calibration_error_contains_it(classes):
+    """Absolute gaps grow with noise: each replicate of a small test set has a larger error."""
+    random = np.random.default_rng(4)
+    true = random.integers(max(2, classes), size=60)
+    labels = np.eye(3)[true] if classes == 3 else true[:, None]
+    logits = random.normal(size=(60, classes)) * 0.1
+    seen = evidence_of(logits, labels, exclusive=classes == 3)
+    estimate = bootstrap_metrics(seen)["c0"]["ece"]
+    draws = bootstrap_scores(seen, ["ece"])[0]
+    assert draws.mean() > estimate.value
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.low >= 0
+    assert estimate.high < np.quantile(draws, 0.975)
 
 
 def test_the_rule_of_the_network_is_the_rule_of_the_evidence():
