@@ -100,7 +100,7 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
     Example:
         callbacks:
           threshold_search:
-            bottom: [0.3, 0.75]     # probabilities; every byte between them is tried
+            bottom: [0.0, 1.0]      # probabilities; every byte between them is tried
             top: null               # null: top = bottom, a plain threshold
             min_area: [0]           # fractions of the image
             lesions_only: false
@@ -116,7 +116,7 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
 
     def __init__(
         self,
-        bottom: FractionRange = (0.3, 0.75),
+        bottom: FractionRange = (0.0, 1.0),
         top: FractionRange | None = None,
         min_area: Annotated[Sequence[Fraction], Field(min_length=1)] = (0.0,),
         lesions_only: bool = False,
@@ -152,6 +152,11 @@ class SegmentationThresholdSearch(ThresholdSearchCallback):
         if not shown:
             return {"objective": objective, "score": None, "at_half": None, "warning": "not on val"}
         warning = "no better than predicting nothing" if found.no_better_than_empty else None
+        if found.at_bound and not warning:
+            warning = (
+                f"the best {found.at_bound} reaches an end of its range, and one beyond it may be"
+                f" better: widen callbacks.threshold_search.{found.at_bound}"
+            )
         return {
             "objective": objective,
             "score": found.score,
@@ -247,12 +252,19 @@ class ClassificationThresholdSearch(ThresholdSearchCallback):
             for c in range(len(evidence.classes))
         ]
         warnings = {True: "no better than a constant prediction", False: None}
+        bound = (
+            "the best threshold is the end of its range, and one beyond it may be better: widen"
+            " callbacks.threshold_search.threshold_range"
+        )
         self.found = [
             {
                 "objective": self.demand.objective,
                 "score": f.score,
                 "at_half": f.score_at_half,
-                "warning": f.skip_reason or f.unmet_bound or warnings[f.no_better_than_constant],
+                "warning": f.skip_reason
+                or f.unmet_bound
+                or warnings[f.no_better_than_constant]
+                or (bound if f.at_bound else None),
             }
             for f in found
         ]

@@ -55,6 +55,7 @@ class ClassificationRuleResult:
         no_better_than_constant: True if a constant prediction scores as well.
         unmet_bound: Reason why the bounds could not be satisfied, or None.
         skip_reason: Reason why there was no search, or None.
+        at_bound: True if the threshold is an end of its range, beyond which a better one may be.
     """
 
     threshold: float
@@ -63,6 +64,7 @@ class ClassificationRuleResult:
     no_better_than_constant: bool
     unmet_bound: str | None
     skip_reason: str | None = None
+    at_bound: bool = False
 
 
 def search_classification_rule(
@@ -107,7 +109,14 @@ def search_classification_rule(
         at_half,
         bool(measured[judge][chosen] <= always + CLASSIFICATION_TIE),
         missed,
+        at_bound=_is_at_bound(float(thresholds[chosen]), goal.threshold_range),
     )
+
+
+def _is_at_bound(threshold: float, threshold_range: Sequence[float]) -> bool:
+    """Return True if a threshold is an end of a narrowed range that was searched."""
+    low, high = threshold_range
+    return low < high and ((threshold == low > 0) or (threshold == high < 1))
 
 
 def metrics_at_threshold(
@@ -212,12 +221,15 @@ class SegmentationRuleResult:
         score: Mean Dice at the rule.
         score_at_half: Mean Dice at a plain threshold of .5.
         no_better_than_empty: True if predicting nothing scores as well.
+        at_bound: Part of the rule (`top`, `min_area` or `bottom`) whose best values reach an end of
+            its range, beyond which better ones may be; None if there is none.
     """
 
     rule: tuple[float, float, float]
     score: float
     score_at_half: float
     no_better_than_empty: bool
+    at_bound: str | None = None
 
 
 def search_segmentation_rule(
@@ -254,7 +266,25 @@ def _search_class_rule(
         float(scores[t, a, b]),
         float(half[0, 0, 0]),
         bool(scores.max() <= nothing + SEGMENTATION_TIE),
+        _part_at_bound(grid, best, int(a)),
     )
+
+
+def _part_at_bound(grid: RuleGrid, best: np.ndarray, area: int) -> str | None:
+    """Return the part of the best rules that reaches an end of a narrowed range.
+
+    Args:
+        grid: The rules that were tried.
+        best: Indices (top, area, bottom) of all rules with the best score, `rules x 3`.
+        area: Index of the chosen area.
+    """
+    for name, bins, indices in (("bottom", grid.bottom, best[:, 2]), ("top", grid.top, best[:, 0])):
+        if bins is None or len(bins) < 2:
+            continue  # one value was chosen, not searched
+        first, last = indices.min() == 0, indices.max() == len(bins) - 1
+        if (first and bins[0] > 0) or (last and bins[-1] < N_BINS - 1):
+            return name
+    return "min_area" if area == len(grid.min_area) - 1 > 0 else None
 
 
 def rule_scores(

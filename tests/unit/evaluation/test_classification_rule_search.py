@@ -162,3 +162,12 @@ def test_one_label_alone_leaves_nothing_to_search():
         and "val has only one label" in str(found.skip_reason)
     )
     assert fit_temperature(np.array([3.0, 2.0]), np.array([1, 1]), exclusive=False) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("allowed", "named"),
+    [((0.0, 1.0), False), ((0.0, 0.5), True), ((0.9, 1.0), True), ((0.6, 0.9), False)],
+)
+def test_a_best_threshold_at_the_end_of_a_narrow_range_is_noted(allowed, named):
+    p, y = np.array([0.1, 0.6, 0.65, 0.85, 0.95]), np.array([0, 0, 0, 1, 1], bool)
+    assert search_classification_rule(p, y, objective("f1", {}, allowed)).at_bound is named

@@ -61,3 +61,23 @@ def test_a_rule_no_better_than_predicting_nothing_is_flagged():
         RuleGrid(np.arange(120, 160), np.array([0.0, 0.9]), np.arange(120, 140)),
     )[0]
     assert found.no_better_than_empty and found.score == pytest.approx(22 / 24)
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top", "part"),
+    [
+        ([0.0, 1.0], None, None),
+        ([0.3, 0.75], None, "bottom"),
+        ([0.99, 0.9999], None, "bottom"),
+        ([0.9, 0.999], None, None),
+        ([0.9, 0.9], None, None),  # chosen by the user, not searched
+        ([0.0, 1.0], [0.3, 0.5], "top"),
+    ],
+)
+def test_a_best_rule_at_the_end_of_a_narrow_range_is_named(bottom, top, part):
+    truth = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    truth[:3, :, 2:5, 2:5] = 1
+    logits = torch.where(truth > 0, 5.0, 2.5)  # probabilities .993 and .924, best between them
+    grid = RuleGrid.from_ranges(bottom, top, (0.0, 0.001))
+    found = search_segmentation_rule(evidence_of(logits, truth), grid)[0]
+    assert found.at_bound == part

@@ -67,7 +67,7 @@ def test_the_page_escapes_what_the_data_says_and_json_is_valid(tmp_path):
     )
     assert (
         again["scores"]["test"][evil]["precision"]["trivial"]["all empty"] == 0
-        and again["scores"]["test"][evil]["image_auc"]["trivial"]["all empty"] is None
+        and again["scores"]["test"][evil]["image_specificity"]["low"] is None
         and again["identity"] == seen.identity
     )
     page = write_page(found, {"test": seen}, [], tmp_path).read_text()
