@@ -1,7 +1,7 @@
 """Writer of checkpoints: complete on the disk before they take the place of the earlier file."""
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -22,7 +22,33 @@ def write_tensors(path: Path, content: Any) -> None:
         OSError: The file cannot be written, such as on a full disk.
     """
     with open_atomic(path) as file:
-        torch.save(content, file)
+        kept: Any = _ErrorKeepingFile(file)
+        try:
+            torch.save(content, kept)
+        except RuntimeError as error:  # PyTorch's own, of a file that could not be written
+            if kept.error is not None:
+                raise kept.error from error
+            raise
+
+
+class _ErrorKeepingFile:
+    """File that keeps the error of a write, which PyTorch replaces by one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write to the file."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

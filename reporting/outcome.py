@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -186,8 +186,10 @@ def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
     recorder = _recording[key] = OutcomeRecorder()
     overrides, began = task_overrides(), time.monotonic()
     write_outcome(run_dir, Outcome(status="running", overrides=overrides))
+    on_error: AbstractContextManager[None] = suppress(OSError)  # which must not hide the first one
     try:
         yield recorder
+        on_error = nullcontext()
     except (RunInterrupted, StopRequested, KeyboardInterrupt):
         recorder.interrupt()
         raise
@@ -203,16 +205,17 @@ def record_outcome(run_dir: Path) -> Iterator[OutcomeRecorder]:
         raise
     finally:
         del _recording[key]
-        write_outcome(
-            run_dir,
-            Outcome(
-                status=recorder.status,
-                score=recorder.score,
-                failure=recorder.failure,
-                overrides=overrides,
-                seconds=round(time.monotonic() - began, 1),
-            ),
-        )
+        with on_error:
+            write_outcome(
+                run_dir,
+                Outcome(
+                    status=recorder.status,
+                    score=recorder.score,
+                    failure=recorder.failure,
+                    overrides=overrides,
+                    seconds=round(time.monotonic() - began, 1),
+                ),
+            )
 
 
 def failure_message(error: BaseException) -> str:

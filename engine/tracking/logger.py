@@ -178,7 +178,10 @@ def finish_run(run: Any, code: int, wait: float) -> None:
     try:
         run.finish(exit_code=code)
         if offline:
-            print(f"W&B: kept offline; wandb sync {relative_to_cwd(place)} sends it", flush=True)
+            parts = sorted(place.parent.glob(f"offline-run-*-{run.id}")) or [place]
+            named = " ".join(str(relative_to_cwd(part)) for part in parts)
+            several = " as one run" if len(parts) > 1 else ""  # it was resumed in its folder
+            print(f"W&B: kept offline; wandb sync {named} sends it{several}", flush=True)
     except TimeoutError:
         print(
             f"W&B: the server did not receive everything within {wait:g} s; wandb sync"
