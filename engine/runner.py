@@ -20,7 +20,7 @@ from callbacks.report_writer import ReportWriter
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
-from datamodules.formats.atomic_write import remove_unfinished
+from datamodules.formats.atomic_write import copy_atomic, remove_unfinished
 from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
@@ -105,6 +105,8 @@ def run_stages(
     score = None
     if "fit" in cfg.do:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        if start and trainer.is_global_zero:
+            _keep_last_checkpoint(start, Path(cfg.paths.run) / "checkpoints" / "last.ckpt")
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         score = trainer.callback_metrics.get(cfg.monitor.name) if best is None else best
         start = Path(getattr(trainer.checkpoint_callback, "best_model_path", None) or "")
@@ -117,6 +119,12 @@ def run_stages(
     elif cfg.do[-1] != "fit" or (start and str(trainer.precision) != trained_in):
         _evaluate(cfg, trainer, module, data, start)
     return None if score is None else float(score)
+
+
+def _keep_last_checkpoint(start: Path, last: Path) -> None:
+    """Copy the checkpoint that a fit went on from if it had no epoch left and saved nothing."""
+    if not last.is_file() and last.parent.is_dir():
+        copy_atomic(start, last)
 
 
 def _keep_metrics_csv(trainer: Trainer, run_dir: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from callbacks.graceful_shutdown import GracefulShutdown
 from datamodules.phantoms.brain_tumor import draw_slice
 from tests.conftest import SMALL, SMALL_PNX, folder_hash
 
@@ -188,8 +189,6 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(cli, export, tmp_path):
 def test_a_signal_in_the_middle_of_an_epoch_saves_that_step_and_goes_on_exactly_there(
     number, words, cli, export, steps, tmp_path, monkeypatch
 ):
-    from callbacks.graceful_shutdown import GracefulShutdown
-
     words = [*words, "do=[fit]", "trainer.max_epochs=2"]
     whole = fit(cli, tmp_path / "whole", export, *words)
     own = GracefulShutdown.on_train_batch_end
@@ -367,3 +366,31 @@ def test_validate_reads_everything_and_changes_nothing(cli, thorax):
     before = folder_hash(thorax)
     code, said = cli("experiment=curriculum_pnx", f"datamodule.root={thorax}", "do=[inspect]")
     assert code == 0 and folder_hash(thorax) == before, said
+
+
+def test_a_run_that_was_stopped_in_its_last_step_is_completed_by_the_command_that_it_names(
+    cli, export, tmp_path, monkeypatch
+):
+    own = GracefulShutdown.on_train_batch_end
+
+    def press(self, trainer, *rest):
+        if trainer.global_step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        own(self, trainer, *rest)
+
+    words = [*SMALL, f"datamodule.root={export}", "trainer.max_epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(GracefulShutdown, "on_train_batch_end", press)
+        code, said = cli(*words, folder=tmp_path / "cut")
+    last = tmp_path / "cut/checkpoints/last.ckpt"
+    named = (
+        f"stopped when training was complete; continue with the same command and ckpt_path={last}"
+    )
+    assert code == 130 and named in said
+    assert named in (tmp_path / "cut/run.log").read_text()
+    code, said = cli(*words, f"ckpt_path={last}", folder=tmp_path / "rest")
+    assert code == 0, said
+    report = json.loads((tmp_path / "rest/report.json").read_text())
+    assert set(report["scores"]) == {"val", "test"}
+    rows = pd.read_csv(tmp_path / "rest/metrics.csv")
+    assert rows["train/loss"].notna().sum() == 1 and rows["test/dice"].notna().sum() == 1
