@@ -68,8 +68,10 @@ def disk_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError
         cfg: Configuration of the run.
         trainer: Trainer in the state at the error.
     """
-    fix = None
-    if error_number(error)[0] in FULL_DISK and trainer.state.fn == TrainerFn.PREDICTING:
+    number, fix = error_number(error)[0], None
+    if number is None:
+        return None
+    if number in FULL_DISK and trainer.state.fn == TrainerFn.PREDICTING:
         fix = (
             "what was predicted stays; free some, and the same command with"
             f" hydra.run.dir={cfg.paths.run} resume=auto goes on"
