@@ -26,6 +26,8 @@ from datamodules.loading.cache_builder import CacheBuild, build_cache
 from datamodules.loading.dataset import ManifestDataset
 from datamodules.manifest.manifest import Manifest
 
+IMAGES_OF_SPLIT = {"train": 64, "valid": 8, "test": 22}
+
 
 def private_mb() -> float:
     """Return the memory of this process in MB, without the cache's mapped pages."""
@@ -129,11 +131,12 @@ def epochs(pairs: int = 7, size: int = 256) -> None:
         seconds += time.perf_counter() - began
         return found
 
-    words = ("experiment=unetpp_brain_tumor", "scale=demo", f"image_size={size}", "logger=csv")
-    small = ("callbacks=[]", "trainer.max_epochs=1", "trainer.accelerator=cpu")
+    words = ["experiment=unetpp_brain_tumor", "scale=demo", f"image_size={size}"]
+    words += ["module/scheduler=one_cycle", "callbacks=[nonfinite_loss]", "trainer.max_epochs=1"]
+    words += [f"datamodule.phantom.{split}={n}" for split, n in IMAGES_OF_SPLIT.items()]
     ratios, shares, lengths = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        each = Parts(folder, *words, *small, f"paths.cache={folder}/cache")
+        each = Parts(folder, *words, f"paths.cache={folder}/cache")
         for pair in range(pairs + 1):
             taken = {}
             for checks in (True, False) if pair % 2 else (False, True):

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from datamodules.errors import ManifestError, UserError
 from datamodules.file_errors import FULL_DISK, error_number
-from datamodules.formats.file_stamp import FileStamp, file_stamp, value_files
+from datamodules.formats.file_stamp import DETACHED_HEADERS, FileStamp, file_stamp, value_files
 from datamodules.formats.gray_levels import (
     LEVEL_MAP_DTYPE,
     N_QUANTILES,
@@ -384,8 +384,9 @@ class SourceFiles:
             if path not in stamps:
                 try:
                     stamps[path] = file_stamp(path)
-                    beside = value_files(Path(path))
-                    stamps |= {str(file): file_stamp(file) for file in beside}
+                    if path.lower().endswith(DETACHED_HEADERS):
+                        beside = value_files(Path(path))
+                        stamps |= {str(file): file_stamp(file) for file in beside}
                 except FileNotFoundError as error:
                     raise ManifestError(
                         f"{path} does not exist; restore the file or take it out of the data set"
