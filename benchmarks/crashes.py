@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,16 +81,27 @@ class ChangeCounter:
 
 
 def run_in_fork(
-    words: Sequence[str], folder: Path, counter: ChangeCounter | None, list_file: Path | None = None
+    words: Sequence[str],
+    folder: Path,
+    counter: ChangeCounter | None,
+    list_file: Path | None = None,
+    log: Path = Path(os.devnull),
 ) -> int:
     """Run the command line in a fork of this process, which has all imports already.
+
+    Args:
+        words: Overrides.
+        folder: Run folder.
+        counter: Counter of its changes, or None.
+        list_file: File for the changes.
+        log: File for what it prints.
 
     Returns:
         Its exit code; negative for a signal.
     """
     child = os.fork()
     if child == 0:
-        _run_child([*words, f"hydra.run.dir={folder}"], counter, list_file)
+        _run_child([*words, f"hydra.run.dir={folder}"], counter, list_file, log)
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -101,16 +113,18 @@ def run_in_fork(
     raise TimeoutError(f"a run took more than {TIMEOUT} s: {' '.join(words)}")
 
 
-def _run_child(words: Sequence[str], counter: ChangeCounter | None, list_file: Path | None) -> None:
+def _run_child(
+    words: Sequence[str], counter: ChangeCounter | None, list_file: Path | None, log: Path
+) -> None:
     import engine.run_log
     import run
 
     code = 70
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
+        printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(printed, 1)
+        os.dup2(printed, 2)
         sys.argv = ["run.py", *words]
         if counter is not None:
             if counter.half is not None:  # otherwise this file would grow beyond the limit first
@@ -120,7 +134,11 @@ def _run_child(words: Sequence[str], counter: ChangeCounter | None, list_file: P
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         if counter is not None and list_file is not None:
             list_file.write_text("\n".join(counter.names))
         os._exit(code)

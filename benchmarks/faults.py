@@ -8,9 +8,9 @@ import sys
 
 import parts  # noqa: F401  (puts the repository on the path)
 
-from benchmarks import crashes, run_ends
+from benchmarks import crashes, full_disk, run_ends
 
-COMMANDS = {"crash": crashes, "ends": run_ends}
+COMMANDS = {"crash": crashes, "disk": full_disk, "ends": run_ends}
 
 
 def main() -> int:

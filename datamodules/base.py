@@ -653,5 +653,11 @@ class ManifestDataModule(ServingDataModule, ABC):
         return cache
 
     def prepare_data(self) -> None:
-        """Check everything and build the cache; safe to call from several processes at once."""
+        """Check everything and build the cache; safe to call from several processes at once.
+
+        Lightning calls it before each fit, test and prediction. Phantoms that were deleted with the
+        caches meanwhile are drawn again.
+        """
+        if self.phantom is not None:
+            self.phantom(self.root)
         _ = self.cache

@@ -6,10 +6,17 @@ MAX_IMAGE_PIXELS = 100_000_000  # pixels; the largest scanned radiographs have a
 class UserError(Exception):
     """Error in user input, which is refused before anything expensive starts.
 
-    run.py prints the message and exits with `exit_code`.
+    run.py prints the message and exits with `exit_code`. The message of an error in a loader
+    process is its sentence alone, without the traceback that PyTorch puts round it.
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if not message.startswith(f"Caught {type(self).__name__} in DataLoader worker process"):
+            return message
+        return message.rpartition(f"{type(self).__name__}: ")[2].strip()
 
 
 class UnreadableFilesError(UserError):

@@ -2,8 +2,6 @@
 
 import csv
 import gzip
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import pandas as pd
 from datamodules.arguments import FilePath, PositiveInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError
+from datamodules.formats.file_stamp import file_stamp
 from datamodules.formats.image_files import (
     DICOM_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -27,6 +26,7 @@ from datamodules.formats.image_files import (
     is_junk,
     walk_files,
 )
+from datamodules.formats.kept_result import SUFFIX, load_result, make_folder, store_result
 from datamodules.formats.mask_images import read_mask
 from datamodules.formats.rle import EMPTY_TEXT, Rle, decode_rle, decode_siim, scale_rle
 from datamodules.formats.tables import find_separator
@@ -501,24 +501,19 @@ class PneumothoraxDataModule(ManifestDataModule):
                 for image in images
             ]
         paths = [Path(str(image.mask)) for image in images]
-        stamps = "\n".join(
-            f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths
-        )
+        stamps = "\n".join(f"{path} {file_stamp(path)}" for path in paths)
         swap = self.inverted_masks == "invert"
-        labels_file = (
-            self.cache_dir / f"labels-2-{sha256(f'{swap} {stamps}'.encode()).hexdigest()[:16]}.json"
-        )  # increase the number 2 when the reading of masks changes
-        if not labels_file.is_file():
+        key = sha256(f"{swap} {stamps}".encode()).hexdigest()[:16]
+        # increase the number 2 when the reading of masks changes
+        labels_file = self.cache_dir / f"labels-2-{key}{SUFFIX}"
+        labels = load_result(labels_file)
+        if labels is None:
             with ThreadPoolExecutor() as pool:
                 masks = pool.map(lambda path: read_mask(path, reader=self.reader).mask, paths)
                 labels = [int((mask != swap).any()) for mask in masks]
-            self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unfinished = labels_file.with_suffix(
-                f".{os.getpid()}.tmp"
-            )  # another process may read the same masks
-            unfinished.write_text(json.dumps(labels), encoding="utf-8")
-            unfinished.replace(labels_file)
-        return json.loads(labels_file.read_text(encoding="utf-8"))
+            make_folder(self.cache_dir)
+            store_result(labels_file, labels)
+        return labels
 
     def _read_patients(self, ids: pd.Series, path: Path) -> np.ndarray:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.errors import UserError
+from datamodules.file_errors import file_error
 from engine.user_code import CONF, conf_folders
 from reporting.commands import PROGRAM
 
@@ -72,6 +73,9 @@ def user_message(
     for cause in _causes(error):
         if isinstance(cause, UserError):
             return str(cause), cause.exit_code
+    disk = next(filter(None, map(file_error, _explicit_causes(error))), None)
+    if disk is not None:
+        return str(disk), disk.exit_code
     if isinstance(error, InstantiationException) or not isinstance(
         error, HydraException | OmegaConfBaseException
     ):
@@ -83,6 +87,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _explicit_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, but not what was handled before it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _override_message(message: str, overrides: Sequence[str]) -> str:

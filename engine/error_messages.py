@@ -1,6 +1,5 @@
 """One-sentence explanations of errors of the system and of libraries that ended a run."""
 
-import errno
 import re
 
 import torch
@@ -10,11 +9,11 @@ from omegaconf import DictConfig
 
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
+from datamodules.file_errors import FULL_DISK, error_number, file_error
 from datamodules.loading.shared_memory import shared_memory_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.input_size import REFUSALS
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 CPU_MESSAGES = "DefaultCPUAllocator: "  # part of PyTorch's message if memory on a CPU runs out
 
 
@@ -61,24 +60,23 @@ def oom_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError 
     )
 
 
-def full_disk_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
-    """Return a UserError for a disk without space, else None.
+def disk_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+    """Return a UserError for a full disk, or for a file or folder that cannot be used, else None.
 
     Args:
         error: The error that ended the run.
         cfg: Configuration of the run.
         trainer: Trainer in the state at the error.
     """
-    if not isinstance(error, OSError) or error.errno not in FULL_DISK:
+    number, fix = error_number(error)[0], None
+    if number is None:
         return None
-    where = error.filename or cfg.paths.run
-    fix = "free some, and start the same command again"
-    if trainer.state.fn == TrainerFn.PREDICTING:
+    if number in FULL_DISK and trainer.state.fn == TrainerFn.PREDICTING:
         fix = (
             "what was predicted stays; free some, and the same command with"
             f" hydra.run.dir={cfg.paths.run} resume=auto goes on"
         )
-    return UserError(f"no space is left on the disk of {where}; {fix}")
+    return file_error(error, cfg.paths.run, fix)
 
 
 def input_error(error: Exception, trainer: Trainer, module: SupervisedModule) -> UserError | None:
@@ -124,8 +122,8 @@ def explain_error(
     if isinstance(error, UserError):
         return None
     return (
-        full_disk_error(error, cfg, trainer)
+        shared_memory_error(error)
+        or disk_error(error, cfg, trainer)
         or oom_error(error, cfg, trainer)
-        or shared_memory_error(error)
         or input_error(error, trainer, module)
     )

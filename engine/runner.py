@@ -83,14 +83,9 @@ def run_stages(
     """Run the steps in `cfg.do`; return the monitored score of a fit."""
     own = find_resume_checkpoint(cfg)
     start = find_start_checkpoint(cfg)
-    if start:
-        fits = "fit" in cfg.do  # the checkpoint was then compared before, by `check_resume`
-        checkpoint = (
-            checkpoint_io.read_metadata(start) if fits else checkpoint_io.read_checkpoint(start)
-        )
-        if not fits:
-            checkpoint_io.check_compatible(module, checkpoint, start)
-        if not fits and start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
+    if start and "fit" not in cfg.do:  # that of a fit was compared before, by `check_resume`
+        checkpoint_io.check_compatible(module, checkpoint_io.read_checkpoint(start), start)
+        if start.resolve().is_relative_to(Path(cfg.paths.run).resolve()):
             _keep_metrics_csv(trainer, Path(cfg.paths.run))
     begin = None if own else resolve_checkpoint(cfg, "init_from")
     # the first network of an ensemble, whose normalization and frozen weights all members share

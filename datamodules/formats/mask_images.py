@@ -5,7 +5,6 @@ decides once what each value is. Whatever is not certain is refused, never guess
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +22,7 @@ from scipy import ndimage
 
 from datamodules.arguments import ANY_VALUE, parse_mask_value
 from datamodules.errors import ContentError, ManifestError
-from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.file_stamp import file_stamp, value_files
 from datamodules.formats.gray_levels import N_LEVELS
 from datamodules.formats.image_files import is_dicom, is_volume
 from datamodules.formats.image_io import (
@@ -35,6 +34,7 @@ from datamodules.formats.image_io import (
     read_bytes,
     turn_as_shown,
 )
+from datamodules.formats.kept_result import SUFFIX, load_result, make_folder, store_result
 
 if TYPE_CHECKING:
     from datamodules.formats.volumes import SliceIndex
@@ -223,15 +223,14 @@ def survey_masks(
         cache_dir: Folder in which the result is kept for the next run; None keeps nothing.
         reader: Reader of the data set's files, for its limit of pixels.
     """
-    stored = None if cache_dir is None else cache_dir / f"mask-values-{_stamp(paths, reader)}.json"
-    if stored is not None and stored.is_file():
-        found = json.loads(stored.read_text(encoding="utf-8"))
-    else:
+    name = f"mask-values-{_stamp(paths, reader)}{SUFFIX}"
+    found = None if cache_dir is None else load_result(cache_dir / name)
+    if found is None:
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda path: _survey_file(path, reader), paths))
-        if stored is not None:
-            stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic_write(stored, json.dumps(found).encode())
+        if cache_dir is not None:
+            make_folder(cache_dir)
+            store_result(cache_dir / name, found)
     return {
         path: MaskContent(
             **{
@@ -257,8 +256,7 @@ def _survey_file(path: Path, reader: ImageReader) -> dict[str, Any] | None:
 def _stamp(paths: Sequence[Path], reader: ImageReader) -> str:
     digest = hashlib.sha256(f"{SURVEY_VERSION} {reader.max_pixels}".encode())
     for path in paths:
-        status = path.stat() if path.is_file() else None
-        known = "missing" if status is None else f"{status.st_size} {status.st_mtime_ns}"
+        known = [file_stamp(each) for each in (path, *value_files(path))] if path.is_file() else []
         digest.update(f"{path} {known}\n".encode())
     return digest.hexdigest()[:16]
 

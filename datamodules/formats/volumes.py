@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.errors import ContentError, ManifestError, UserError
+from datamodules.formats.file_stamp import file_stamp, value_files
 from datamodules.formats.gray_levels import SourceImage, encode_levels
 from datamodules.formats.image_io import check_frame, check_pixels
 
@@ -218,8 +219,8 @@ def cut_slice(path: Path, index: SliceIndex | None, frame: int | None) -> np.nda
 
 def decoded_volume(path: Path, frame: int | None) -> Volume:
     """Return a volume that stays decoded until others take its place; safe in threads."""
-    status = path.stat() if path.is_file() else None
-    stamp = None if status is None else (status.st_size, status.st_mtime_ns)
+    files = [path, *value_files(path)] if path.is_file() else []
+    stamp = tuple(map(file_stamp, files))
     return _kept.get((path, stamp, frame), lambda: read_volume(path, frame))
 
 

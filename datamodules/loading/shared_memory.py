@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import traceback
 from pathlib import Path
 
 from datamodules.errors import UserError
@@ -47,15 +48,22 @@ def shared_memory_error(error: Exception) -> UserError | None:
         error: The error that ended the run.
     """
     message = str(error)
-    if (
-        not isinstance(error, RuntimeError)
-        or not FAILURE.search(message)
-        or "Too many open files" in message  # another limit is the cause
-    ):
+    if "Too many open files" in message:  # another limit is the cause
+        return None
+    of_tensors = isinstance(error, RuntimeError) and FAILURE.search(message)
+    if not of_tensors and not (isinstance(error, OSError) and _raised_by_semaphore(error)):
         return None
     return UserError(
         "the loader processes (datamodule.num_workers) ran out of shared memory, or may not use"
         f" it, on this machine; {SHARED_MEMORY_HINT}"
+    )
+
+
+def _raised_by_semaphore(error: BaseException) -> bool:
+    """Return True for an error of the semaphores of a queue, which name no file."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(
+        frame.f_code.co_filename.endswith("multiprocessing/synchronize.py") for frame, _ in frames
     )
 
 

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from datamodules.errors import ManifestError
-from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.kept_result import SUFFIX, load_result, store_result
 
 THUMBNAIL_SIZE = 32  # side in pixels
 MAX_HASH_DISTANCE = 12  # bits of 64 in which the perceptual hashes of a proposed pair may differ
@@ -152,7 +152,7 @@ def find_near_duplicates(rows: pd.DataFrame, thumbnails: np.ndarray) -> list[Nea
 def cached_near_duplicates(
     rows: pd.DataFrame, thumbnails: np.ndarray, folder: Path
 ) -> list[NearDuplicate]:
-    """Return `find_near_duplicates` from a file in `folder`, which is made where it is missing.
+    """Return `find_near_duplicates` from a file in `folder`, or make the file.
 
     Args:
         rows: As in `find_near_duplicates`.
@@ -164,12 +164,12 @@ def cached_near_duplicates(
     for column in ("id", "split"):
         key.update(json.dumps(rows[column].tolist()).encode())
     key.update(f"{MAX_HASH_DISTANCE} {MIN_CORRELATION}".encode())
-    path = folder / f"near_duplicates_{key.hexdigest()[:16]}.json"
-    try:
-        return [NearDuplicate(**pair) for pair in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):  # missing or damaged
-        found = find_near_duplicates(rows, thumbnails)
-    atomic_write(path, json.dumps([asdict(pair) for pair in found]).encode())
+    path = folder / f"near_duplicates_{key.hexdigest()[:16]}{SUFFIX}"
+    stored = load_result(path)
+    if stored is not None:
+        return [NearDuplicate(**pair) for pair in stored]
+    found = find_near_duplicates(rows, thumbnails)
+    store_result(path, [asdict(pair) for pair in found])
     return found
 
 

@@ -1,6 +1,5 @@
 """Sizes of the lesions of a data set, and which of them a network can still see."""
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datamodules.formats.atomic_write import atomic_write
 from datamodules.formats.image_cache import ImageCache
+from datamodules.formats.kept_result import SUFFIX, load_result, store_result
 from datamodules.image_size import ImageSize
 
 FEW_PIXELS = (16, 4)  # lesions below these areas on the network's canvas are counted
@@ -68,10 +67,10 @@ class LesionVisibility:
 
 def find_lesions(cache: ImageCache, classes: int) -> Lesions:
     """Find the connected parts of all masks; the result is kept in the cache's folder."""
-    stored = cache.folder / "lesions.npy"
-    if stored.is_file():
-        rows, channels, areas = np.load(stored)
-        return Lesions(rows, channels, areas)
+    stored = cache.folder / f"lesions{SUFFIX}"
+    kept = load_result(stored)
+    if kept is not None:
+        return Lesions(*np.array(kept, np.int64).reshape(3, -1))
     covered = np.flatnonzero(np.asarray(cache.areas).any(1)).tolist()
 
     def parts(row: int) -> list[tuple[int, int, int]]:
@@ -86,9 +85,7 @@ def find_lesions(cache: ImageCache, classes: int) -> Lesions:
     with ThreadPoolExecutor() as pool:
         found = [lesion for lesions in pool.map(parts, covered) for lesion in lesions]
     table = np.array(found, np.int64).reshape(-1, 3).T
-    content = io.BytesIO()
-    np.save(content, table)
-    atomic_write(stored, content.getvalue())
+    store_result(stored, table.tolist())
     return Lesions(*table)
 
 

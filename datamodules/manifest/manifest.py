@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -240,6 +240,15 @@ class Manifest:
         """Return height and width of a row's image; see `ImageReader.read_size`."""
         path = Path(str(self.rows["image"].iat[row]))
         return self.reader.read_size(path, self.annotated_size(row), self.slice_index(row))
+
+    def source_files(self) -> Iterator[str]:
+        """Yield the path of every file that pixels are read from; paths may repeat."""
+        for name in ("image", "channel_files", "mask", "true_mask"):
+            for cell in self.rows[name] if name in self.rows else ():
+                if isinstance(cell, str | Path):
+                    yield str(cell)
+                elif name == "channel_files" or _are_paths(cell):
+                    yield from map(str, cell or ())
 
     def rles(self, row: int) -> list[Rle | None]:
         """Return one compressed RLE or None per class of one row; see `mask`."""

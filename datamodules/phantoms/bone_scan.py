@@ -31,7 +31,7 @@ from datamodules.phantoms.bone_anatomy import (
     draw_trunk,
     sample_patient,
 )
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 REAL_IMAGE_ROWS = 1024  # rows of a real scan; smaller phantoms look like downsampled real scans
 MAX_GRAY = 255
@@ -305,7 +305,7 @@ class BoneScanWriter:
         for view, scan in scans.items():
             folder = WHOLE_BODY + view
             self._write_image(folder, number, scan.image, bool(scan.mask.any()), quality)
-            cv2.imwrite(
+            write_picture(
                 str(self._root / "masks" / folder / f"{number}.png"),
                 scan.mask.astype(np.uint8) * 255,
             )
@@ -328,7 +328,7 @@ class BoneScanWriter:
     def _write_image(
         self, folder: str, number: int, image: np.ndarray, abnormal: bool, quality: int
     ) -> None:
-        cv2.imwrite(
+        write_picture(
             str(self._root / folder / f"{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, quality]
         )
         self._lines.setdefault(folder, []).append(f"{number}.jpg\t{int(abnormal)}\n")

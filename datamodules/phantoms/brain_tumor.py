@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from datamodules.arguments import NonNegativeInt, PositiveInt, validated
 from datamodules.formats.image_io import read_image
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class _SplitExport:
 
     def _add_image(self, original: str, pixels: np.ndarray) -> dict[str, Any]:
         name = f"{original}_jpg.rf.{self.random.bytes(16).hex()}.jpg"
-        cv2.imwrite(
+        write_picture(
             str(self.folder / name),
             pixels,
             [cv2.IMWRITE_JPEG_QUALITY, int(self.random.integers(85, 96))],
@@ -318,7 +318,7 @@ def _leak_test_original(root: Path) -> None:
     source = test["images"][0]
     name = source["file_name"].split(".rf.")[0] + f".rf.{'0' * 32}.jpg"
     pixels = read_image(root / "test" / source["file_name"], channels=1)
-    cv2.imwrite(str(root / "train" / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    write_picture(str(root / "train" / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 80])
     image = source | {"id": len(train["images"]), "file_name": name}
     own = next(a for a in test["annotations"] if a["image_id"] == source["id"])
     train["annotations"].append(own | {"id": len(train["annotations"]), "image_id": image["id"]})

@@ -24,7 +24,7 @@ from datamodules.phantoms.chest_anatomy import (
     expose_film,
     sphere_thickness,
 )
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 
 def sample_area(random: np.random.Generator) -> float:
@@ -392,7 +392,7 @@ def _write_split(
             [name for name, there in zip(CLASSES, label, strict=True) if there],
         )
         name = f"{split}{index:05d}"
-        cv2.imwrite(
+        write_picture(
             str(root / "images" / f"{name}.jpg"),
             pixels,
             [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(85, 96))],

@@ -14,7 +14,7 @@ import numpy as np
 from datamodules.arguments import Fraction, NonNegativeInt, PositiveInt, validated
 from datamodules.phantoms.chest_anatomy import ChestPatient
 from datamodules.phantoms.chest_findings import draw_radiograph, sample_patient
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 IMAGES_PER_PATIENT = (0.36, 0.30, 0.17, 0.11, 0.06)
@@ -149,4 +149,4 @@ def _write_image(
     pixels = draw_radiograph(random, height, width, case.patient, findings, marker)
     if random.random() < 0.05:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(78, 97))])
+    write_picture(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(78, 97))])

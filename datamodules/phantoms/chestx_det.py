@@ -18,7 +18,7 @@ from datamodules.phantoms.chest_findings import (
     draw_annotated_radiograph,
     sample_patient,
 )
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 P_NO_FINDING = 0.17  # fraction of images without findings; 611 of 3578 in the real set
 FINDING_PREVALENCE = {
@@ -73,7 +73,7 @@ def write(
             entries = []
             for place, film in zip(places, draw_images(places, size, contrast, seed), strict=True):
                 entries.append(_build_entry(f"{FIRST_NUMBER + place}.png", film, place))
-                cv2.imwrite(str(folder / f"{split}_data" / entries[-1]["file_name"]), film.image)
+                write_picture(str(folder / f"{split}_data" / entries[-1]["file_name"]), film.image)
             if split == "train":
                 _add_irregularities(folder, entries, train + test)
             (folder / f"ChestX_Det_{split}.json").write_text(json.dumps(entries))
@@ -142,4 +142,4 @@ def _add_irregularities(folder: Path, entries: list[dict[str, Any]], number: int
         {"file_name": f"{FIRST_NUMBER + number}.png", "syms": [], "boxes": [], "polygons": []}
     )
     blank = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
-    cv2.imwrite(str(folder / "train_data" / f"{FIRST_NUMBER + number + 1}.png"), blank)
+    write_picture(str(folder / "train_data" / f"{FIRST_NUMBER + number + 1}.png"), blank)

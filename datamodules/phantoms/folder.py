@@ -4,14 +4,17 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from filelock import FileLock
 
 from datamodules.errors import UserError
+from datamodules.file_errors import file_error
 
 MARKER_FILE = "phantoms.json"
 
@@ -28,7 +31,7 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
         parameters: Everything that the phantoms depend on.
 
     Raises:
-        UserError: `root` exists and holds no phantoms.
+        UserError: `root` exists and holds no phantoms, or the disk is full or cannot be written.
     """
     mark = root / MARKER_FILE
     _refuse_real_data(root)  # before a lock file is written beside it
@@ -40,14 +43,34 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
             return
         fresh = root.with_name(root.name + ".tmp")
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        print(f"phantoms are drawn first, once, into {root}", file=sys.stderr, flush=True)
-        began = time.monotonic()
-        yield fresh
-        print(f"phantoms drawn in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        (fresh / MARKER_FILE).write_text(json.dumps(parameters))
-        shutil.rmtree(root, ignore_errors=True)
-        fresh.rename(root)
+        try:
+            fresh.mkdir(parents=True)
+            print(f"phantoms are drawn first, once, into {root}", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            yield fresh
+            print(f"phantoms drawn in {time.monotonic() - began:.0f} s", file=sys.stderr)
+            (fresh / MARKER_FILE).write_text(json.dumps(parameters))
+            shutil.rmtree(root, ignore_errors=True)
+            fresh.rename(root)
+        except OSError as error:
+            raise file_error(error, root) or error from error
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_picture(path: str | Path, pixels: np.ndarray, settings: Sequence[int] = ()) -> None:
+    """Write a picture in the format of its suffix.
+
+    Args:
+        path: The file.
+        pixels: uint8, `H x W` or `H x W x 3` (blue, green, red).
+        settings: Settings of OpenCV's encoder.
+
+    Raises:
+        OSError: It cannot be written, which OpenCV's own function would not tell.
+    """
+    encoded = cv2.imencode(Path(path).suffix, pixels, settings)[1]
+    Path(path).write_bytes(encoded.tobytes())
 
 
 def _refuse_real_data(root: Path) -> None:

@@ -17,7 +17,7 @@ from datamodules.arguments import Fraction, NonNegativeFloat, NonNegativeInt, Po
 from datamodules.formats.rle import EMPTY_TEXT, encode_siim
 from datamodules.phantoms.chest_anatomy import ChestPatient
 from datamodules.phantoms.chest_findings import draw_pneumothorax, sample_area, sample_patient
-from datamodules.phantoms.folder import write_once
+from datamodules.phantoms.folder import write_once, write_picture
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def write_png(root: Path, images: Iterable[PhantomImage], random: np.random.Gene
         label = int(one.mask.any())
         name = f"{len(rows[one.split])}_{one.split}_{label}_.png"
         rows[one.split].append((name, one.name, label))
-        cv2.imwrite(str(root / "png_images" / name), one.image)
-        cv2.imwrite(str(root / "png_masks" / name), one.mask * 255)
+        write_picture(str(root / "png_images" / name), one.image)
+        write_picture(str(root / "png_masks" / name), one.mask * 255)
     for split, own in rows.items():
         write_table(
             root / f"stage_1_{split}_images.csv", [("new_filename", "ImageId", "has_pneumo"), *own]
@@ -82,7 +82,7 @@ def write_tree(root: Path, images: Iterable[PhantomImage], random: np.random.Gen
             (root / "siim-acr-png" / kind / split).mkdir(parents=True)
     for one in images:
         for kind, pixels in (("images", one.image), ("masks", one.mask * 255)):
-            cv2.imwrite(str(root / "siim-acr-png" / kind / one.split / f"{one.name}.png"), pixels)
+            write_picture(str(root / "siim-acr-png" / kind / one.split / f"{one.name}.png"), pixels)
 
 
 def write_table(path: Path, rows: Iterable[tuple[object, ...]]) -> None:

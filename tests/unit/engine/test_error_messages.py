@@ -1,5 +1,8 @@
 """Tests of errors of libraries that end a run: the sentence, or the error as it is."""
 
+import errno
+import multiprocessing
+from multiprocessing import synchronize
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +13,8 @@ from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
-from engine.error_messages import explain_error
+from engine.cli import user_message
+from engine.error_messages import disk_error, explain_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import build_classifier
@@ -61,3 +65,53 @@ def test_an_error_in_spite_of_a_size_that_fits_stays_as_it_is(module):
 def test_shared_memory_is_named(module):
     refusal = explain(RuntimeError("unable to allocate shared memory(shm) for file </t>"), module)
     assert "datamodule.num_workers=0" in str(refusal)
+
+
+def test_a_full_dev_shm_is_not_taken_for_the_disk_of_the_run(module, monkeypatch):
+    def no_space(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(synchronize._multiprocessing, "SemLock", no_space)
+    with pytest.raises(OSError, match="No space left") as caught:
+        multiprocessing.get_context("fork").Queue()
+    assert "datamodule.num_workers=0" in str(explain(caught.value, module))
+
+
+def explain_predicting(error):
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.PREDICTING))
+    cfg = SimpleNamespace(paths=SimpleNamespace(run="/runs/a"))
+    return str(disk_error(error, cfg, trainer))
+
+
+def test_errors_of_disks_name_the_file_or_the_run_folder():
+    read_only = OSError(errno.EROFS, "Read-only file system", "/runs/a/b.csv")
+    assert explain_predicting(read_only).startswith("the disk of /runs/a/b.csv is mounted read")
+    full = explain_predicting(OSError(errno.ENOSPC, "No space left on device"))
+    assert "disk of /runs/a;" in full and "resume=auto goes on" in full
+
+
+def raised(make):
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def test_the_command_line_explains_what_an_error_was_raised_from():
+    denied = PermissionError(errno.EACCES, "Permission denied", "/runs")
+
+    def wrap():
+        raise RuntimeError("hydra") from denied
+
+    def handle():
+        try:
+            raise denied
+        except OSError:
+            raise KeyError("a bug while it was handled")  # noqa: B904 - so it is
+
+    expected = ("this user may not read or write /runs", 2)
+    for error in (denied, raised(wrap)):
+        message, code = user_message(error)
+        assert message.startswith(expected[0]) and code == expected[1]
+    assert user_message(raised(handle)) is None

@@ -12,6 +12,7 @@ LIGHT = [
     "callbacks.curriculum_stage",
     "datamodules.arguments",
     "datamodules.errors",
+    "datamodules.file_errors",
     "datamodules.image_size",
     "datamodules.sampling.config",
     "engine.cli",

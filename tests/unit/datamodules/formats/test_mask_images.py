@@ -568,7 +568,7 @@ def test_mask_siim_01(kind, tmp_path):
 def test_labels_that_an_older_version_remembered_are_not_believed(tmp_path):
     root = write_siim(tmp_path / "data", gray(1))
     _ = siim(root).table
-    remembered = list((tmp_path / "cache").glob("labels*.json"))
+    remembered = list((tmp_path / "cache").glob("labels*.kept"))
     assert len(remembered) == 1 and remembered[0].name.startswith("labels-2-")
 
 

@@ -47,7 +47,7 @@ def test_lesions_are_found_once_and_kept_beside_the_cache(tmp_path):
             zip(found.rows.tolist(), found.classes.tolist(), found.areas.tolist(), strict=True)
         )
         assert table == [(0, 0, 6), (1, 0, 6), (1, 1, 2), (2, 0, 1), (2, 0, 6), (2, 1, 4)]
-    assert (cache.folder / "lesions.npy").is_file()
+    assert (cache.folder / "lesions.kept").is_file()
     assert extreme_rows(np.asarray(cache.areas), np.asarray(cache.sizes), 1) == ([0], [2])
 
 
