@@ -211,7 +211,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try the points; return 1 if a run could not go on, or ended with other results."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1"}
     if arguments.tmpdir:
         os.environ["TMPDIR"] = arguments.tmpdir
     work = Path(tempfile.mkdtemp(prefix="crash-", dir=os.environ.get("CRASH_FOLDER")))
@@ -221,13 +220,20 @@ def run(arguments: argparse.Namespace) -> int:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _try_points(arguments: argparse.Namespace, work: Path) -> int:
+def prepare_forks() -> None:
+    """Import what every fork needs, and keep to one thread: OpenMP's do not survive a fork."""
     import torch
 
-    import engine.runner  # noqa: F401  (every fork has its imports)
+    import engine.runner  # noqa: F401
+
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    torch.set_num_threads(1)
+
+
+def _try_points(arguments: argparse.Namespace, work: Path) -> int:
     from datamodules.phantoms import brain_tumor
 
-    torch.set_num_threads(1)
+    prepare_forks()
     os.environ["MEDICAL_CACHE"] = str(work / "cache")
     brain_tumor.write(work / "data", train=26, valid=12, test=12, size=96, seed=3)
     words = [*SMALL, f"datamodule.root={work / 'data'}", *arguments.words]
