@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
@@ -35,3 +36,14 @@ def find_program(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed; apt-get install {package}")
     return found
+
+
+def need_mounts() -> None:
+    """Skip the test unless this process may mount a small disk in a namespace of its own."""
+    words = ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        allowed = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("this system lets nobody but root mount a disk")
