@@ -19,6 +19,7 @@ from lightning_modules.pretrained.encoder_config import BUILT_BY_WEIGHTS, Encode
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
+    check_prefix,
     match_state,
     read_weights,
     rename_efficientnet,
@@ -108,6 +109,7 @@ def _build_timm(
         return net
     own = net.state_dict()
     state = rename_efficientnet(read_weights(weights.path, WEIGHTS_KEY), own)
+    check_prefix(own, state, weights.path, WEIGHTS_KEY)
     check_not_larger(own, state, weights.path, WEIGHTS_KEY)
     replaced = (f"{head}.",)
     try:
@@ -225,6 +227,19 @@ def find_head(net: nn.Module) -> tuple[str, nn.Module]:
     raise UserError(
         f"{type(net).__name__} has no linear head, so it is not a classifier; set another"
         f" module.net"
+    )
+
+
+def is_classifier(net: nn.Module) -> bool:
+    """Return True for a classifier of timm or torchvision, also one with a frozen backbone."""
+    module = type(net).__module__
+    dense = ("torchvision.models.segmentation", "torchvision.models.detection")
+    torchvision = module.startswith("torchvision.models.") and not module.startswith(dense)
+    wrapped = getattr(net, "net", None)
+    return (
+        torchvision
+        or (module.startswith("timm.") and hasattr(net, "get_classifier"))
+        or (isinstance(wrapped, nn.Module) and is_classifier(wrapped))
     )
 
 

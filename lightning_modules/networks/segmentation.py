@@ -29,6 +29,7 @@ from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
+    check_prefix,
     match_state,
     read_weights,
     rename_efficientnet,
@@ -139,11 +140,12 @@ def _build(
     if state is None or weights is None:
         return net
     encoder: Any = net.encoder
+    own = encoder.state_dict()
     if name.startswith("tu-"):
+        check_prefix(own, state, weights.path, WEIGHTS_KEY)
         of_timm = {key: value for key, value in state.items() if not key.startswith("model.")}
         if of_timm:
             return _load_timm_encoder(net, create, name.removeprefix("tu-"), of_timm, weights)
-    own = encoder.state_dict()
     encoder.load_state_dict(match_state(own, state, weights.path, WEIGHTS_KEY))
     return net
 
@@ -171,6 +173,7 @@ def _load_timm_encoder(
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()
     state = rename_efficientnet(state, whole)
+    check_prefix(whole, state, weights.path, WEIGHTS_KEY)
     check_not_larger(whole, state, weights.path, WEIGHTS_KEY)
     try:
         with without_timm_warnings():
@@ -193,7 +196,7 @@ def _encoder_statistics(
     An encoder that wraps a timm model has the model's own configuration, also for the old `timm-`
     names. For the others a small file lies beside the weights (config.json).
     """
-    asked = weights.asked
+    asked, name = weights.asked, name.removeprefix("tu-")
     source = (
         f"ImageNet weights of {name}"
         if asked in ("imagenet", "auto")
