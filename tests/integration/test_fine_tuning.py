@@ -12,7 +12,6 @@ import torch
 
 from callbacks.encoder_freezing import EncoderFreezing
 from callbacks.graceful_shutdown import GracefulShutdown
-from engine import runner
 from lightning_modules.base import SupervisedModule
 from tests.conftest import SMALL, SMALL_LABELS, SMALL_PNX, refused
 from tests.factories.distributed import one_rank, ranks
@@ -222,9 +221,7 @@ def test_it_is_refused_with_the_mend(case, cli, steps, export):
     refused(code, said, steps, wrong, mend)
 
 
-def test_stages_and_the_callback_are_not_combined(cli, steps, thorax, tmp_path, monkeypatch):
-
-    monkeypatch.setattr(runner, "_check_frozen_weights", lambda *rest: None)
+def test_stages_and_the_callback_are_not_combined(cli, steps, thorax):
     stages = "callbacks.curriculum.stages=[{epochs:3,freeze_encoder:true}]"
     words = [*SMALL_PNX, f"datamodule.root={thorax}", *FREEZE, stages, "trainer.max_epochs=3"]
     code, said = cli(*words)
