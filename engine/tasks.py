@@ -27,7 +27,7 @@ from engine.composition import (
     remove_foreign_keys,
 )
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
-from engine.data_classes import refuse_open_classes, set_known_classes
+from engine.data_classes import assume_classes, set_known_classes
 from engine.overrides import prepare_overrides
 from engine.recomposition import recompose
 from engine.resume import find_resume_checkpoint
@@ -140,7 +140,7 @@ def _check_data_root(cfg: DictConfig) -> None:
 
 
 def _run_doctor(cfg: DictConfig) -> None:
-    refuse_open_classes(cfg)
+    assume_classes(cfg)
     from engine.doctor.doctor import run_doctor
 
     run_doctor(cfg, Path(cfg.paths.run))

@@ -3,7 +3,6 @@
 A network that is in neither library gets a file of its own next to this one.
 """
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -25,7 +24,11 @@ from lightning_modules.pretrained.reading import (
     rename_efficientnet,
     without_timm_warnings,
 )
-from lightning_modules.pretrained.requests import WEIGHTS_KEY, classifier_request
+from lightning_modules.pretrained.requests import (
+    WEIGHTS_KEY,
+    check_classifier_name,
+    classifier_request,
+)
 from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
@@ -58,7 +61,7 @@ def build_classifier(
         UserError: The name is unknown, or the weights cannot be had or do not fit.
     """
     name = encoder.name
-    _check_name(library, name)
+    check_classifier_name(library, name)
     request = classifier_request(library, encoder)
     found = None if request is None else resolve(request)
     if library == "timm":
@@ -191,29 +194,6 @@ def _classifier_statistics(
             source, f"torchvision states no mean and std of the {source}"
         )
     return PixelStatistics.from_weights(transforms.mean, transforms.std, source, in_channels)
-
-
-def _check_name(library: str, architecture: str) -> None:
-    """Refuse a name that the library does not have."""
-    if library == "timm":
-        from lightning_modules.library_imports import timm
-
-        known, available = bool(timm.is_model(architecture.split(".")[0])), timm.list_models()
-    else:
-        from torchvision.models import list_models
-
-        available = list_models()
-        known = architecture in available
-    if not known:
-        raise _unknown_architecture_error(library, architecture, available)
-
-
-def _unknown_architecture_error(library: str, architecture: str, available: list[str]) -> UserError:
-    near = difflib.get_close_matches(architecture, available, n=3, cutoff=0.4)
-    return UserError(
-        f"{library} has no network '{architecture}'; choose"
-        f" {' or '.join(near) or 'one of its list_models()'}"
-    )
 
 
 def find_head(net: nn.Module) -> tuple[str, nn.Module]:

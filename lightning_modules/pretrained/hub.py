@@ -34,6 +34,15 @@ class Repository:
     license: str | None
 
 
+def server_of(source: HubWeights | UrlWeights) -> str:
+    """Return the address of the server that holds weights."""
+    if isinstance(source, UrlWeights):
+        return source.url
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
 def read_repository(source: HubWeights) -> Repository:
     """Ask the hub for the files of a repository; it is asked once, so an error comes at once.
 
