@@ -24,6 +24,7 @@ from engine.composition import (
     check_chosen_encoder,
     compose_run,
     composed_run,
+    remove_foreign_encoder,
     remove_foreign_keys,
 )
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
@@ -87,6 +88,7 @@ def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     remove_foreign_keys(cfg)
+    remove_foreign_encoder(cfg)
     check_chosen_encoder(cfg)
     check_keys(cfg)
     _check_tasks(cfg)

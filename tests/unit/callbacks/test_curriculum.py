@@ -342,7 +342,7 @@ WRONG = {
     "an unknown key": (
         [{"epochs": 1, "learning_rate": 1}],
         [],
-        "stages[0].learning_rate is not a key of StageConfig",
+        "stages[0].learning_rate is not a known key",
         "the keys are epochs, lr, image_size",
     ),
     "a size no network takes": (
