@@ -591,8 +591,10 @@ def _check_frozen_weights(
             f"{key} would freeze random weights, because the encoder has no pretrained weights;"
             f" take some, such as {some}, or those of a run with init_from=RUN, or {fix}"
         )
-    slow = [module.encoder_lr_mult < 1, module.layer_decay < 1]
-    if any(slow) and rank() == 0:
+    slow = module.encoder_lr_mult < 1 or module.layer_decay < 1
+    keys = {word.partition("=")[0] for word in task_overrides() or []}
+    asked = keys & {"module.encoder_lr_mult", "module.layer_decay"}  # not those of an experiment
+    if slow and asked and rank() == 0:
         words = describe_rates(module.encoder_lr_mult, module.layer_decay)
         print(
             f"{' and '.join(words)} slows the learning of random weights, because the encoder has"

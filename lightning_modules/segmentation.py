@@ -100,9 +100,9 @@ class SegmentationModule(EvaluatedModule):
         self._check_exclusive()
         if is_classifier(self.net):
             raise UserError(
-                f"the network ({type(self.net).__name__}) is a classifier, which gives one number"
-                " per class, and a segmentation needs one per class and pixel; take a segmentation"
-                " network, such as module/net=unet"
+                "module.net is a classifier, which gives one number per class, and a segmentation"
+                " needs one per class and pixel; take a segmentation network, such as"
+                " module/net=unet"
             )
 
     def _check_exclusive(self) -> None:

@@ -124,9 +124,11 @@ def check_freezable(net: nn.Module, key: str, fix: str) -> None:
             f" classifier but its linear head), which {type(net).__name__} does not have; {fix}"
         )
     if has_adapters(net):
+        classifier = isinstance(net, FrozenBackboneClassifier)
+        without = "take module/net=classifier" if classifier else "set module.net.lora=null"
         raise UserError(
             f"{key} would freeze the adapters of module.net.lora, which are all that is trained in"
-            f" the encoder; {fix}, or set module.net.lora=null"
+            f" the encoder; {fix}, or {without}"
         )
     if not any(value.requires_grad for value in encoder.named_parameters(net).values()):
         raise UserError(
