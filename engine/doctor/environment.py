@@ -231,7 +231,8 @@ def reach_server(url: str) -> str | None:
         Why it cannot be reached within two seconds; None if it can.
     """
     address = urlsplit(url)
-    host, found = address.hostname or "", []
+    host = address.hostname or ""
+    found: list[str | None] = []
     proxy = None if proxy_bypass(host) else getproxies().get(address.scheme)
     there = urlsplit(proxy) if proxy else address
     port = there.port or (443 if there.scheme == "https" else 80)

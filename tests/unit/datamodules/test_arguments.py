@@ -211,7 +211,8 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     "split": (["datamodule.split=groups"], "folders or group (did you mean group?)"),
     "a negative rate": (
         ["module.encoder_lr_mult=-1"],
-        "a number above 0, such as 0.1 (extra=freeze_encoder callbacks.freeze_encoder.epochs=null trains nothing in the encoder)",
+        "a number above 0, such as 0.1 (extra=freeze_encoder callbacks.freeze_encoder.epochs=null"
+        " trains nothing in the encoder)",
     ),
     "not a number": (
         ["callbacks.threshold_search.min_area=[nan]"],

@@ -181,7 +181,7 @@ REFUSALS = [
     (["epochs=3"], "epochs is not a key of this experiment; did you mean trainer.max_epochs?"),
     (
         ["experiment=segmentation", "callbacks.freeze_encoder.epochs=1"],
-        "callbacks.freeze_encoder.epochs needs the callback freeze_encoder; add extra=freeze_encoder",
+        "callbacks.freeze_encoder.epochs needs the callback freeze_encoder; add extra=freeze_enc",
     ),
     (
         ["experiment=classification", "module.net.lora={rank: 8, alpha: 16}"],
