@@ -20,7 +20,7 @@ from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
-from lightning_modules.networks.encoder import find_encoder
+from lightning_modules.networks.encoder import check_freezable, refuse_rates
 from lightning_modules.optim import batches_per_epoch
 from reporting.run_folder import STAGES_FILE
 
@@ -78,6 +78,9 @@ def check_stages(
             "freeze_encoder in only some stages works on one device only, because DDP selects the"
             " parameters at the start; freeze it in all stages or in none"
         )
+    if frozen and all(frozen):
+        reason = "all stages of callbacks.curriculum.stages freeze the encoder"
+        refuse_rates(module.encoder_lr_mult, module.layer_decay, reason)
     for number, stage in enumerate(stages):
         where = f"callbacks.curriculum.stages[{number}]"
         for epoch in (0, stage.epochs - 1):
@@ -92,11 +95,8 @@ def check_stages(
             )
         if stage.loss_weights is not None:
             _check_loss_terms(stage, module, where)
-        if stage.freeze_encoder and find_encoder(module.net) is None:
-            raise UserError(
-                f"{where}.freeze_encoder=true, but the network has no known encoder; remove it"
-                " from the stage"
-            )
+        if stage.freeze_encoder:
+            check_freezable(module.net, f"{where}.freeze_encoder", "remove it from the stage")
         first = stage.epoch_config(data.base_epoch_config, 0)
         if first.batch_size == 1 or first.image_size != data.image_size:
             try:
@@ -315,6 +315,11 @@ class Curriculum(Callback):
         if self._freezes_encoder:
             self._module.freeze_encoder(stage.freeze_encoder)
         self.progress.record_stage(stage)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Unfreeze the encoder, so that the network is as it was built."""
+        if stage == "fit" and self._freezes_encoder and isinstance(pl_module, SupervisedModule):
+            pl_module.freeze_encoder(False)
 
     @property
     def _freezes_encoder(self) -> bool:

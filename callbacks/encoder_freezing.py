@@ -1,5 +1,7 @@
 """Frozen encoder in the first epochs of a fit."""
 
+from collections.abc import Iterable
+
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
@@ -7,7 +9,7 @@ from callbacks.curriculum import Curriculum
 from datamodules.arguments import PositiveInt, validated
 from datamodules.errors import UserError
 from lightning_modules.base import SupervisedModule
-from lightning_modules.networks.encoder import find_encoder
+from lightning_modules.networks.encoder import check_freezable, refuse_rates
 
 KEY = "callbacks.freeze_encoder"
 
@@ -54,8 +56,30 @@ class EncoderFreezing(Callback):
         """
         if stage != "fit" or not isinstance(pl_module, SupervisedModule):
             return
-        _check(trainer, pl_module, self.epochs is None)
+        self.check_module(pl_module, trainer.callbacks)  # type: ignore[attr-defined]
+        _check_strategy(trainer, self.epochs is None)
         pl_module.freeze_encoder(self.epochs is None)
+
+    def check_module(self, module: SupervisedModule, callbacks: Iterable[object]) -> None:
+        """Refuse a curriculum, an encoder that cannot be frozen, and rates that it would not have.
+
+        Args:
+            module: Module to train.
+            callbacks: Callbacks of the trainer.
+
+        Raises:
+            UserError: It is refused; the message names the key.
+        """
+        if any(isinstance(callback, Curriculum) for callback in callbacks):
+            raise UserError(
+                f"{KEY} cannot be combined with a curriculum; set freeze_encoder: true in the"
+                " stages of callbacks.curriculum.stages instead, and remove freeze_encoder from"
+                " extra=[...]"
+            )
+        check_freezable(module.net, KEY, "remove freeze_encoder from extra=[...]")
+        if self.epochs is None:
+            reason = f"{KEY}.epochs=null freezes the encoder for the whole fit"
+            refuse_rates(module.encoder_lr_mult, module.layer_decay, reason)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze or unfreeze the encoder for an epoch that is resumed in its middle."""
@@ -72,29 +96,25 @@ class EncoderFreezing(Callback):
             pl_module.freeze_encoder(False)
 
 
-def _check(trainer: Trainer, module: SupervisedModule, always: bool) -> None:
-    """Refuse a network, a callback or a strategy that cannot be combined with a frozen encoder.
+def freezes_encoder(callbacks: Iterable[object]) -> bool:
+    """Return True if the encoder is frozen for the whole fit, by this callback or all stages.
+
+    Args:
+        callbacks: Callbacks of the trainer.
+    """
+    return any(
+        (isinstance(each, EncoderFreezing) and each.epochs is None)
+        or (isinstance(each, Curriculum) and all(stage.freeze_encoder for stage in each.stages))
+        for each in callbacks
+    )
+
+
+def _check_strategy(trainer: Trainer, always: bool) -> None:
+    """Refuse a strategy that cannot be combined with an encoder that is frozen for some epochs.
 
     Raises:
         UserError: It is refused; the message names the key.
     """
-    if any(isinstance(callback, Curriculum) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-        raise UserError(
-            f"{KEY} cannot be combined with a curriculum; set freeze_encoder: true in the stages of"
-            " callbacks.curriculum.stages instead, and remove freeze_encoder from extra=[...]"
-        )
-    encoder = find_encoder(module.net)
-    if encoder is None:
-        raise UserError(
-            f"{KEY} needs a network with a known encoder (its layer `encoder`, or all of a"
-            f" classifier but its linear head), which {type(module.net).__name__} does not have;"
-            " remove freeze_encoder from extra=[...]"
-        )
-    if not any(value.requires_grad for value in encoder.named_parameters(module.net).values()):
-        raise UserError(
-            f"{KEY} would change nothing, because the encoder of this network is frozen already;"
-            " remove freeze_encoder from extra=[...]"
-        )
     strategy = trainer.strategy
     if always or isinstance(strategy, SingleDeviceStrategy):
         return

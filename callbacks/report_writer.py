@@ -6,12 +6,14 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from callbacks.encoder_freezing import freezes_encoder
 from callbacks.resource_monitor import ResourceMonitor
 from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.arguments import FilePath, NonNegativeInt, validated
 from datamodules.formats.file_hash import hash_file
 from evaluation.evidence import Evidence
 from lightning_modules.base import EvaluatedModule
+from lightning_modules.networks.encoder import count_parameters
 from reporting.case_images import render_cases
 from reporting.cases import Case
 from reporting.live_run import describe_data, describe_devices, identify_data
@@ -133,22 +135,21 @@ class ReportWriter(Callback):
     def _collect_extras(self, trainer: Trainer, module: EvaluatedModule) -> dict[str, Any]:
         """Collect the further report fields of the trainer and other callbacks."""
         losses = {split: trainer.callback_metrics.get(f"{split}/loss") for split in module.evidence}
-        sizes = {
-            name: [p.numel() for p in module.net.parameters() if p.requires_grad or name == "total"]
-            for name in ("trainable", "total")
-        }
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        trained, total = count_parameters(module.net, freezes_encoder(callbacks))
         known: dict[str, Any] = {
             "loss": {split: float(loss) for split, loss in losses.items() if loss is not None},
-            "parameters": {name: sum(numbers) for name, numbers in sizes.items()},
+            "parameters": {"trainable": trained, "total": total},
             "normalization": module.normalize.as_dict(),
             "pretrained_weights": module.pretrained_weights,
+            "training": module.training_description,
             "devices": describe_devices(trainer),
         }
         if self.checkpoints:
             known["checkpoints"] = [
                 {"path": str(path), "sha256": hash_file(path)} for path in self.checkpoints
             ]
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks:
             if isinstance(callback, ResourceMonitor):
                 known["resources"] = callback.as_dict()
             if isinstance(callback, ThresholdSearchCallback):

@@ -392,6 +392,8 @@ def describe_unknown(name: str, noun: str, owner: str, known: Sequence[str]) -> 
     """Return the end of a message about an unknown key or argument, with the known ones."""
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the {noun}s are {', '.join(known)}"
+    if noun == "key":  # the name of a class says nothing to those who write a configuration
+        return f" is not a known key; {hint}"
     return f" is not {'an' if noun[0] in 'aeiou' else 'a'} {noun} of {owner}; {hint}"
 
 

@@ -116,13 +116,39 @@ def _override_message(message: str, overrides: Sequence[str]) -> str:
     appended = re.search(r"Could not append .* already at '([^']+)'", message)
     if appended:
         return f"{appended[1]} exists already; write {appended[1]}=... without +"
+    if "Invalid Defaults List override '/module/net/encoder" in message:
+        net = next((word for word in overrides if word.startswith("module/net=")), "module/net")
+        return (
+            f"{net} has no encoder to choose, and this experiment chooses one; take a network with"
+            " an encoder, such as module/net=unet, or an experiment that chooses none, such as one"
+            " of your own (docs/your_own.md)"
+        )
     wrong = re.search(r"Could not override '([^']+)'", message)
     if not wrong:
         return text
-    near = nearest_key(wrong[1], _known_keys(overrides))
+    known = _known_keys(overrides)
+    if special := _explain_missing_part(wrong[1], known):
+        return special
+    near = nearest_key(wrong[1], known)
     return f"{wrong[1]} is not a key of this experiment; " + (
         f"did you mean {near}?" if near else f"{' '.join(PROGRAM)} --cfg job lists all keys"
     )
+
+
+def _explain_missing_part(key: str, known: Sequence[str]) -> str | None:
+    """Explain a key of a part that the run does not have, and that a word adds; else None."""
+    if key.startswith("callbacks.") and ".".join(key.split(".")[:2]) not in known:
+        name = key.split(".")[1]
+        if any((folder / "extra" / f"{name}.yaml").is_file() for folder in conf_folders()):
+            return f"{key} needs the callback {name}; add extra={name}"
+        if any((folder / "callbacks" / f"{name}.yaml").is_file() for folder in conf_folders()):
+            return f"{key} needs the callback {name}; add it with callbacks=[...,{name}]"
+    if re.match(r"module\.net\.lora\b", key) and "module.net.lora" not in known:
+        return (
+            f"{key} is not a key of this network; take module/net=lora for a classifier, or a"
+            " segmentation network, such as module/net=unet"
+        )
+    return None
 
 
 def nearest_key(word: str, keys: Sequence[str]) -> str | None:

@@ -82,6 +82,32 @@ def _data_set_keys(name: str) -> set[str]:
 
 
 ENCODER_GROUP = "module/net/encoder"
+OWN_BACKBONE = ("lightning_modules.networks.UperNet",)  # networks that take no encoder
+
+
+def remove_foreign_encoder(cfg: DictConfig) -> None:
+    """Remove the encoder that an experiment chose if the network has a backbone of its own.
+
+    So `experiment=segmentation module/net=upernet_swin` takes the network without the encoder.
+
+    Args:
+        cfg: The configuration of a run, which Hydra composed.
+
+    Raises:
+        UserError: The command line itself chooses an encoder.
+    """
+    net = cfg.module.net
+    if net.get("_target_") not in OWN_BACKBONE or "encoder" not in net:
+        return
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    own = [word for word in words if re.match(r"\+*module[./]net[./]encoder\b", word)]
+    if own:
+        raise UserError(
+            f"{own[0]} is not possible, because this network has a backbone of its own; leave it"
+            " out, or take a network with an encoder, such as module/net=unet"
+        )
+    with open_dict(cfg):
+        del cfg.module.net["encoder"]
 
 
 def check_chosen_encoder(cfg: DictConfig) -> None:

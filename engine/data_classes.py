@@ -10,10 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.errors import UserError
-
 FROM_DATA = "${data:"
 EXCLUSIVE_KEYS = ("module.exclusive",)
+ASSUMED_CLASS = "class"
 CHANNEL_KEYS = ("module.net.classes",)
 
 
@@ -62,14 +61,13 @@ def _is_open(cfg: DictConfig, key: str) -> bool:
     return str(written[name]).startswith(FROM_DATA)
 
 
-def refuse_open_classes(cfg: DictConfig) -> None:
-    """Refuse a step that needs a network of known classes, without data to take them from.
+def assume_classes(cfg: DictConfig) -> None:
+    """Set classes that only the data tells to one class, for a step that reads no data.
 
-    Raises:
-        UserError: The classes are taken from the data.
+    The speed of a network and what this machine lacks do not depend on them.
+
+    Args:
+        cfg: Configuration of a run; changed in place.
     """
-    if _is_open(cfg, "module.classes"):
-        raise UserError(
-            "module.classes is taken from the data, which this step does not read; set"
-            " module.classes=[...]"
-        )
+    set_known_classes(cfg)
+    _fill(cfg, [ASSUMED_CLASS], exclusive=False)

@@ -20,7 +20,10 @@ KEY = re.compile(r"\s*(?:[+~]|\+\+)?[\w./@:-]+")
 TYPOGRAPHIC_QUOTES = str.maketrans("“”„‟«»‘’‚‛", '""""""\'\'\'\'')
 # a color that is a key of a mapping, which Hydra's grammar accepts only as a word
 COLOR_KEY = re.compile(r"""["']?#([0-9a-fA-F]{6})["']?(?=\s*:)""")
-PATH_KEY = re.compile(r"(?:^|\.)(?:root|\w*dir|\w*path|folder|init_from|cls_prob|data|runs)$")
+PATH_KEY = re.compile(
+    r"(?:^|\.)(?:root|\w*dir|\w*path|folder|init_from|cls_prob|data|runs"
+    r"|(?:paths|net|encoder|segmenter)\.weights)$"
+)
 
 
 def prepare_overrides(words: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from callbacks.curriculum import Curriculum
 from callbacks.curriculum_stage import StageConfig
-from callbacks.encoder_freezing import EncoderFreezing
+from callbacks.encoder_freezing import EncoderFreezing, freezes_encoder
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UserError
 from datamodules.formats.gray_levels import format_window
@@ -24,9 +24,11 @@ from engine.resume import find_resume_checkpoint
 from engine.run_references import PreparedRun, find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
-from lightning_modules.configured_weights import weight_keys
+from lightning_modules.configured_weights import find_requests, weight_keys
+from lightning_modules.networks.encoder import count_parameters, has_adapters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
-from lightning_modules.pretrained.resolver import EXTRA
+from lightning_modules.normalize import SOURCE_SCRATCH
+from lightning_modules.pretrained.resolver import describe_scratch
 from lightning_modules.pretrained.sources import AUTO
 from reporting.commands import relative_to_cwd
 from reporting.data_page import short_description
@@ -58,9 +60,15 @@ def describe_encoder(trainer: Trainer, module: SupervisedModule) -> str:
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     freezing = [each for each in callbacks if isinstance(each, EncoderFreezing)]
     words = [
-        "frozen" if each.epochs is None else f"frozen for {_count(each.epochs, 'epoch')}"
+        "frozen for the whole fit"
+        if each.epochs is None
+        else f"frozen for {_count(each.epochs, 'epoch')}"
         for each in freezing
     ]
+    if has_adapters(module.net):
+        words.append("frozen but for its adapters (LoRA)")
+    elif isinstance(module.net, FrozenBackboneClassifier):
+        words.append("frozen, only the head is trained")
     if module.encoder_lr_mult != 1.0:
         words.append(f"learning rate x {module.encoder_lr_mult:g}")
     if module.layer_decay != 1.0:
@@ -79,9 +87,30 @@ def describe_start(cfg: DictConfig, module: SupervisedModule) -> str:
         return f"from {pretrained}"
     named = dict(weight_keys(cfg))
     if AUTO in named.values():
-        key = next(key for key, value in named.items() if value == AUTO)
-        return f"from scratch, because {key}=auto found no weights on this machine ({EXTRA})"
+        request = next(each for each in find_requests(cfg) if each.value == AUTO)
+        return f"from scratch, because {describe_scratch(request)}"
     return "from " + (", ".join(named.values()) or "scratch")
+
+
+def describe_training(
+    cfg: DictConfig, trainer: Trainer, module: SupervisedModule
+) -> dict[str, str]:
+    """Describe network, encoder and initial weights for the page, without paths of this machine.
+
+    Weights that `pretrained_weights` of the report lists, or another run gave, are left out.
+    """
+    found = {
+        "network": ", ".join(describe_network(cfg.module.net, module)),
+        "encoder": describe_encoder(trainer, module),
+        "weights": "",
+    }
+    began = module.pretrained_weights or cfg.init_from or cfg.ckpt_path
+    if "fit" in cfg.do and not began:
+        auto = [f"{key}=auto" for key, value in weight_keys(cfg) if value == AUTO]
+        found["weights"] = "from scratch" + "".join(
+            f" ({word} found no weights on the machine of the fit)" for word in auto
+        )
+    return found
 
 
 def describe_normalization(module: SupervisedModule, checkpoint: Path | None) -> str:
@@ -95,9 +124,11 @@ def describe_normalization(module: SupervisedModule, checkpoint: Path | None) ->
     stored = None if checkpoint is None else checkpoint_io.read_normalization(checkpoint)
     normalize = stored or module.normalize
     gamma = "" if normalize.gamma == 1 else f", gamma {normalize.gamma:g}"
+    unstated = normalize.source == SOURCE_SCRATCH and getattr(module.net, "pretrained", None)
+    why = ", because the file of weights states no mean and std" if unstated else ""
     return (
         f"mean {checkpoint_io.format_statistics(normalize.mean)}, std"
-        f" {checkpoint_io.format_statistics(normalize.std)}{gamma} ({normalize.source})"
+        f" {checkpoint_io.format_statistics(normalize.std)}{gamma} ({normalize.source}{why})"
     )
 
 
@@ -188,10 +219,7 @@ def run_summary(
     found = short_description(data) | split_counts(data)
     if len(stretches) == 1:  # several are printed in a table of their own
         found["an epoch"] = describe_epoch(data, stretches[0][1], trainer)
-    sizes = [
-        sum(p.numel() for p in module.net.parameters() if p.requires_grad or every)
-        for every in (False, True)
-    ]
+    sizes = count_parameters(module.net, freezes_encoder(trainer.callbacks))  # type: ignore[attr-defined]
     if prepared:
         first = [
             f"{run.experiment} in {run.seconds:.0f} s ({relative_to_cwd(run.folder)})"

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from callbacks.curriculum import Curriculum
 from callbacks.encoder_freezing import EncoderFreezing
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.report_writer import ReportWriter
@@ -34,7 +35,7 @@ from engine.run_references import (
     find_start_checkpoint,
     resolve_checkpoint,
 )
-from engine.run_summary import print_summary
+from engine.run_summary import describe_training, print_summary
 from engine.seen_images import (
     Record,
     check_test_images,
@@ -47,7 +48,12 @@ from engine.tracking.metrics_csv import MetricsCsvLogger, MetricsHistory
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
 from lightning_modules.checkpoint_writer import DurableCheckpointIO
-from lightning_modules.configured_weights import drop_replaced_weights, find_requests
+from lightning_modules.configured_weights import (
+    drop_replaced_weights,
+    find_requests,
+    is_own_network,
+    weights_key,
+)
 from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
 from lightning_modules.hardware import (
     best_precision,
@@ -59,6 +65,8 @@ from lightning_modules.hardware import (
 )
 from lightning_modules.instantiation import instantiate_config
 from lightning_modules.launch_environment import is_multi_process, launched_by_srun, rank
+from lightning_modules.networks.encoder import describe_rates, has_adapters
+from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.normalize import SOURCE_CHECKPOINT
 from lightning_modules.pretrained.resolver import resolve
 from lightning_modules.training_record import (
@@ -381,9 +389,9 @@ def _run_experiment(
     module = build_module(cfg, data, starts)
     module.pretrained_weights = _pretrained_weights(module, records)
     _check_same_task(cfg, records, module, data)
-    freezing = [each for each in callbacks.values() if isinstance(each, EncoderFreezing)]
-    _check_frozen_weights(cfg, freezing, module, starts)
+    _check_frozen_weights(cfg, list(callbacks.values()), module, starts)
     if cfg.trainer.strategy == "auto" and is_multi_process(cfg):
+        freezing = [each for each in callbacks.values() if isinstance(each, EncoderFreezing)]
         later = any(each.epochs is not None for each in freezing)
         cfg.trainer.strategy = ddp_strategy(module, find_unused=later)
     trainer = instantiate_config(
@@ -402,6 +410,7 @@ def _run_experiment(
     save_config(cfg)
     if rank() == 0 and "fit" in cfg.do and not cfg.trainer.fast_dev_run:
         collect_images(data).write(Path(cfg.paths.run))
+    module.training_description = describe_training(cfg, trainer, module)
     print_summary(cfg, trainer, module, data, prepared)
     code = 1
     try:
@@ -564,20 +573,53 @@ def _check_same_task(cfg: DictConfig, records: list[Record], module: Any, data: 
 
 
 def _check_frozen_weights(
-    cfg: DictConfig,
-    freezing: Sequence[EncoderFreezing],
-    module: SupervisedModule,
-    starts: Sequence[Path],
+    cfg: DictConfig, callbacks: Sequence[Any], module: SupervisedModule, starts: Sequence[Path]
 ) -> None:
-    """Refuse to freeze a random encoder; a network of the user's own may load its own weights."""
-    ours = str(cfg.module.net.get("_target_", "")).startswith("lightning_modules.")
-    scratch = ours and not starts and getattr(module.net, "pretrained", None) is None
-    if "fit" in cfg.do and freezing and scratch:
+    """Refuse to freeze random weights, and warn of a smaller learning rate for them.
+
+    A network of the user's own may load its own weights, and is not refused.
+    """
+    if "fit" not in cfg.do:
+        return
+    for each in callbacks:
+        if isinstance(each, EncoderFreezing):
+            each.check_module(module, callbacks)
+    if starts or not is_own_network(cfg) or getattr(module.net, "pretrained", None) is not None:
+        return
+    some = f"{weights_key(cfg)}={'imagenet' if 'encoder' in cfg.module.net else 'NAME'}"
+    found = _freezing_key(callbacks, module)
+    if found is not None:
+        key, fix = found
         raise UserError(
-            "callbacks.freeze_encoder would freeze random weights, because the encoder has no"
-            " pretrained weights; take some, such as module.net.encoder.weights=imagenet, or"
-            " those of a run with init_from=RUN, or remove freeze_encoder from extra=[...]"
+            f"{key} would freeze random weights, because the encoder has no pretrained weights;"
+            f" take some, such as {some}, or those of a run with init_from=RUN, or {fix}"
         )
+    slow = module.encoder_lr_mult < 1 or module.layer_decay < 1
+    keys = {word.partition("=")[0] for word in task_overrides() or []}
+    asked = keys & {"module.encoder_lr_mult", "module.layer_decay"}  # not those of an experiment
+    if slow and asked and rank() == 0:
+        words = describe_rates(module.encoder_lr_mult, module.layer_decay)
+        print(
+            f"{' and '.join(words)} slows the learning of random weights, because the encoder has"
+            f" no pretrained weights; take some, such as {some}, or train the encoder at the"
+            " ordinary rate",
+            file=sys.stderr,
+        )
+
+
+def _freezing_key(callbacks: Sequence[Any], module: SupervisedModule) -> tuple[str, str] | None:
+    """Return the key that freezes weights of the encoder from the start, and how to do without."""
+    for each in callbacks:
+        if isinstance(each, EncoderFreezing):
+            return "callbacks.freeze_encoder", "remove freeze_encoder from extra=[...]"
+        if isinstance(each, Curriculum) and each.stages[0].freeze_encoder:
+            return "callbacks.curriculum.stages[0].freeze_encoder", "remove it from the first stage"
+    if isinstance(module.net, FrozenBackboneClassifier):
+        probe = "" if module.net.has_adapters else "=null (a linear probe)"
+        return f"module.net.lora{probe}", "take module/net=classifier, which trains all weights"
+    if has_adapters(module.net):
+        return "module.net.lora", "set module.net.lora=null"
+    return None
 
 
 def _add_to_title(cfg: DictConfig, callbacks: dict[str, Any], note: str | None) -> None:

@@ -24,10 +24,11 @@ from engine.composition import (
     check_chosen_encoder,
     compose_run,
     composed_run,
+    remove_foreign_encoder,
     remove_foreign_keys,
 )
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
-from engine.data_classes import refuse_open_classes, set_known_classes
+from engine.data_classes import assume_classes, set_known_classes
 from engine.overrides import prepare_overrides
 from engine.recomposition import recompose
 from engine.resume import find_resume_checkpoint
@@ -87,6 +88,7 @@ def _run_task(cfg: DictConfig) -> float | None:
     if isinstance(cfg.do, str):
         cfg.do = [cfg.do]  # do=doctor is do=[doctor]
     remove_foreign_keys(cfg)
+    remove_foreign_encoder(cfg)
     check_chosen_encoder(cfg)
     check_keys(cfg)
     _check_tasks(cfg)
@@ -140,7 +142,7 @@ def _check_data_root(cfg: DictConfig) -> None:
 
 
 def _run_doctor(cfg: DictConfig) -> None:
-    refuse_open_classes(cfg)
+    assume_classes(cfg)
     from engine.doctor.doctor import run_doctor
 
     run_doctor(cfg, Path(cfg.paths.run))

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from datamodules.arguments import (
+    AllowedValues,
     FromMapping,
     Names,
     NonNegativeFloat,
@@ -39,6 +40,13 @@ from lightning_modules.networks.input_size import check_input
 from lightning_modules.normalize import resolve_normalization
 from lightning_modules.optim import apply_hyperparameters, build_param_groups, check_optimizer
 
+EncoderRate = Annotated[
+    PositiveFloat,
+    AllowedValues(
+        "a number above 0, such as 0.1 (extra=freeze_encoder callbacks.freeze_encoder.epochs=null"
+        " trains nothing in the encoder)"
+    ),
+]
 StageName = Literal["train", "val", "test"]
 LOSS_SUMS_KEY = "loss_sums"  # of a checkpoint within an epoch: per rank the sum of losses, weights
 
@@ -89,7 +97,7 @@ class SupervisedModule(LightningModule):
         gamma: PositiveFloat = 1.0,
         channels_last: bool = True,
         compile: bool = False,
-        encoder_lr_mult: NonNegativeFloat = 1.0,
+        encoder_lr_mult: EncoderRate = 1.0,
         layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
         auxiliary_weight: NonNegativeFloat = 0.4,
     ) -> None:
@@ -111,6 +119,9 @@ class SupervisedModule(LightningModule):
         self.pretrained_weights: list[
             dict[str, Any]
         ] = []  # origin of the pretrained weights that this training began with
+        self.training_description: dict[
+            str, str
+        ] = {}  # network, encoder and initial weights in words, for the page; set by the runner
         self.parent_records: list[
             dict[str, Any]
         ] = []  # records of the checkpoints that this training starts from
@@ -186,6 +197,13 @@ class SupervisedModule(LightningModule):
         output = self(batch["image"])
         logits, *auxiliary = output if isinstance(output, tuple) else (output,)
         target = batch[self.target]  # type: ignore[literal-required]
+        if logits.shape != target.shape:
+            raise UserError(
+                f"the network ({type(self.net).__name__}) gives an output of shape"
+                f" {tuple(logits.shape)}, and the {self.target}s of these images have shape"
+                f" {tuple(target.shape)} (images, classes{', height, width' * (target.ndim == 4)});"
+                " correct module.net"
+            )
         ignored = batch.get("ignored") if self.target == "mask" else None
         each = apply_loss(self.loss, logits, target, ignored)
         for further in auxiliary:

@@ -1,8 +1,9 @@
 """Pretrained weights that a configuration names, and those that a checkpoint replaces."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 OWN = "lightning_modules.networks."  # networks of a user's own have keys of another meaning
 SAM2 = "SAM2Segmenter"
+INSTEAD = "start from a run of the same network with init_from=RUN"  # where scratch is refused
 
 
 def weight_keys(cfg: DictConfig) -> Iterator[tuple[str, str]]:
@@ -27,6 +29,19 @@ def weight_keys(cfg: DictConfig) -> Iterator[tuple[str, str]]:
                 yield f"{prefix}{name!s}", value
 
     yield from iter_weights(cfg.module.net, "module.net.")
+
+
+def is_own_network(cfg: DictConfig) -> bool:
+    """Return True if the network is built by this project, not one of the user's own."""
+    net = cfg.module.net
+    parts = [net, *(value for value in net.values() if OmegaConf.is_dict(value))]
+    targets = [str(part.get("_target_", OWN)) for part in parts]
+    return "_target_" in net and all(target.startswith(OWN) for target in targets)
+
+
+def weights_key(cfg: DictConfig) -> str:
+    """Return the key that names the pretrained weights of a network of this project."""
+    return "module.net.encoder.weights" if "encoder" in cfg.module.net else "module.net.weights"
 
 
 def drop_replaced_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> bool:
@@ -74,7 +89,7 @@ def find_requests(cfg: DictConfig) -> list["WeightsRequest"]:
     )
 
     net = cfg.module.net
-    found: list[WeightsRequest | None] = []
+    found: list[Any] = []
     target = str(net.get("_target_", ""))
     if target.startswith(OWN) and OmegaConf.is_dict(net.get("encoder")):
         values = {str(key): value for key, value in net.encoder.items()}
@@ -89,4 +104,15 @@ def find_requests(cfg: DictConfig) -> list["WeightsRequest"]:
     if segmenter is not None and str(segmenter.get("_target_", "")).endswith(SAM2):
         folder = segmenter.get("weights_folder")
         found.append(sam2_request(segmenter.weights, folder))
-    return [request for request in found if request is not None]
+    found = [request for request in found if request is not None]
+    if not freezes_weights(cfg):
+        return found
+    return [replace(each, alternative=each.alternative or INSTEAD) for each in found]
+
+
+def freezes_weights(cfg: DictConfig) -> bool:
+    """Return True if a configuration freezes the encoder, so that it must not be random."""
+    net = cfg.module.net
+    probe = str(net.get("_target_", "")).endswith("build_frozen_classifier")
+    freezing = OmegaConf.select(cfg, "callbacks.freeze_encoder._target_")
+    return probe or net.get("lora") is not None or freezing is not None

@@ -35,6 +35,7 @@ from evaluation.metrics.segmentation import RANKING_METRICS, dice
 from evaluation.rule_modules import ExclusiveSegmentationRule, SegmentationRule
 from lightning_modules.base import EvaluatedModule, StageName
 from lightning_modules.losses import BCELoss, ClassBalancedBCELoss
+from lightning_modules.networks.classification import is_classifier
 
 
 @validated
@@ -97,6 +98,12 @@ class SegmentationModule(EvaluatedModule):
         self.measurements = measuring
         self.exclusive = exclusive
         self._check_exclusive()
+        if is_classifier(self.net):
+            raise UserError(
+                "module.net is a classifier, which gives one number per class, and a segmentation"
+                " needs one per class and pixel; take a segmentation network, such as"
+                " module/net=unet"
+            )
 
     def _check_exclusive(self) -> None:
         """Refuse a loss of the other kind of classes, and scores that exclusive classes lack."""

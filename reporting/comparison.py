@@ -348,5 +348,12 @@ def _print_comparison(comparison: dict[str, Any]) -> None:
 
 def _initial_weights(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Describe what a training began with: another run, pretrained weights, or neither."""
-    named = [f"{each['asked']}, {each['network']}" for each in report.get("pretrained_weights", [])]
-    return str(config.get("init_from") or "; ".join(named) or "no earlier run")
+    named = [
+        f"ImageNet weights of {each['network']}"
+        if each["asked"] in ("imagenet", "auto")
+        else f"{each['asked']}, {each['network']}"
+        for each in report.get("pretrained_weights", [])
+    ]
+    stated = (report.get("training") or {}).get("weights")
+    unknown = "from scratch, or from a run that was"
+    return str(config.get("init_from") or "; ".join(named) or stated or unknown)

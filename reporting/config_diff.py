@@ -17,6 +17,7 @@ EXECUTION_KEY_PREFIXES = (
     "callbacks.pruning.",
     "callbacks.progress.",
     "callbacks.report.",
+    "callbacks.lora_export.",
     "trainer.enable_progress_bar",
     "datamodule.num_workers",
 )
@@ -104,7 +105,9 @@ def _describe_differences(
         )
         for n, one in enumerate(settings):
             words = [
-                f"{name}{key.removeprefix(stem)}={_format_rounded(key, one[key], digits)}"
+                name
+                if _is_switch(settings, key)
+                else f"{name}{key.removeprefix(stem)}={_format_rounded(key, one[key], digits)}"
                 for key in unequal
                 if key in one
             ]
@@ -138,9 +141,17 @@ def _is_implied(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
     )
 
 
+def _is_switch(settings: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Return whether a key is the class of a callback that some runs have, all of them the same."""
+    having = {one[key] for one in settings if key in one}
+    return key.startswith("callbacks.") and key.endswith(f".{TARGET}") and len(having) == 1
+
+
 def _format_rounded(key: str, value: Any, digits: int | None) -> str:
     if digits and key.endswith(f".{TARGET}"):
         return str(value).rpartition(".")[2]
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]  # as in the configuration
     return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
 
 

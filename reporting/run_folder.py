@@ -190,9 +190,14 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Configuration by dotted keys, without the seeds and the names of this run."""
+        """Configuration by dotted keys, without the seeds and the names of this run.
+
+        In place of `auto` stands what pretrained weights it came to.
+        """
+        found = self.report.get("pretrained_weights")
+        auto = "auto" if found is None else "imagenet" if found else None
         return {
-            key: value
+            key: auto if value == "auto" and key.endswith(".weights") else value
             for key, value in flatten_config(self.report.get("config")).items()
             if key not in SEED_KEYS
         }

@@ -48,8 +48,7 @@ SMALL_LABELS = [
     "datamodule.cache_size=null",
     "datamodule.batch_size=8",
     "datamodule.seed=0",
-    "module.net.encoder.name=tf_efficientnetv2_b0",
-    "module.net.encoder.weights=null",
+    "module.net.encoder.name=tf_efficientnet_lite0",  # whose ImageNet weights are a package
     "module.optimizer.lr=1e-3",
     *DEMO[:2],
     LABELS,

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import socket
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from omegaconf import DictConfig
 from packaging.requirements import Requirement
@@ -166,11 +170,19 @@ def check_wandb(cfg: DictConfig) -> CheckResult:
 
 
 def check_weights(cfg: DictConfig) -> CheckResult:
-    """Check where the pretrained weights of the experiment come from; nothing is downloaded."""
+    """Check where the pretrained weights of the experiment come from; nothing is downloaded.
+
+    Of a server that they would be downloaded from it is only checked that it can be reached.
+    """
     from huggingface_hub import constants
 
     from lightning_modules.configured_weights import find_requests
-    from lightning_modules.pretrained.resolver import resolve, unavailable_error
+    from lightning_modules.pretrained.hub import server_of
+    from lightning_modules.pretrained.resolver import (
+        describe_scratch,
+        resolve,
+        unavailable_error,
+    )
 
     offline = constants.HF_HUB_OFFLINE
     known: dict[str, Any] = {"offline": offline, "found": [], "missing": []}
@@ -183,19 +195,61 @@ def check_weights(cfg: DictConfig) -> CheckResult:
                 known["found"].append(request.key)
                 continue
             if request.value == AUTO:
-                words.append(f"{request.key}=auto: none on this machine, from scratch")
+                words.append(f"from scratch, because {describe_scratch(request)}")
                 continue
             known["missing"].append(request.key)
-            words.append(f"{request.key}={request.value}: downloaded from {request.source}")
-            if offline:
-                refusal = str(unavailable_error(request, "HF_HUB_OFFLINE is set"))
-                what, _, fix = refusal.partition("; ")
+            asked = f"{request.key}={request.value}"
+            if offline or request.source is None:
+                words.append(f"{asked}: not on this machine")
+                reason = "its library publishes none"
+                reason = reason if request.source is None else "HF_HUB_OFFLINE is set"
+                what, _, fix = str(unavailable_error(request, reason)).partition("; ")
                 issues.append(Issue("stops a run", what, fix))
+                continue
+            words.append(f"{asked}: would be downloaded from {request.source} (not tried)")
+            problem = reach_server(server_of(request.source))
+            if problem is not None:
+                what, _, fix = str(unavailable_error(request, problem)).partition("; ")
+                issues.append(Issue("warning", what, fix))
     except UserError as refusal:
         what, _, fix = str(refusal).rpartition("; ")
         issues.append(Issue("stops a run", what, fix))
     message = "; ".join(words) or "this run asks for no pretrained weights"
     return CheckResult({"weights": message}, known, tuple(issues))
+
+
+REACH_SECONDS = 2.0
+
+
+def reach_server(url: str) -> str | None:
+    """Try to connect to a server, or to the proxy in front of it.
+
+    Args:
+        url: Address of the server.
+
+    Returns:
+        Why it cannot be reached within two seconds; None if it can.
+    """
+    address = urlsplit(url)
+    host = address.hostname or ""
+    found: list[str | None] = []
+    proxy = None if proxy_bypass(host) else getproxies().get(address.scheme)
+    there = urlsplit(proxy) if proxy else address
+    port = there.port or (443 if there.scheme == "https" else 80)
+
+    def connect() -> None:
+        """Connect, and note the outcome."""
+        try:
+            socket.create_connection((there.hostname or "", port), REACH_SECONDS).close()
+            found.append(None)
+        except OSError as error:
+            found.append(error.strerror or type(error).__name__)
+
+    thread = Thread(target=connect, daemon=True)  # a name server that hangs has no timeout
+    thread.start()
+    thread.join(REACH_SECONDS)
+    reason = found[0] if found else f"no answer within {REACH_SECONDS:g} s"
+    return None if reason is None else f"{there.hostname} cannot be reached: {reason}"
 
 
 def requested_weights(cfg: DictConfig) -> Iterator[tuple[str, str]]:

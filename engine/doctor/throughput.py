@@ -76,6 +76,8 @@ def _network_name(net: DictConfig) -> str:
     return (
         str(net.architecture)
         if "architecture" in net
+        else str(net.encoder.name)
+        if "encoder" in net
         else _network_name(net.net)
         if "net" in net
         else str(net._target_).split(".")[-1]
@@ -212,6 +214,7 @@ def step_images_per_second(
     devices = 1 if setting.device == "cpu" else [setting.index]
     fabric = Fabric(accelerator=setting.device, devices=devices, precision=setting.precision)  # type: ignore[arg-type]
     own = copy.deepcopy(module).train()
+    own.log = lambda *_, **__: None  # type: ignore[method-assign]  # there is no Trainer to log to
     optimizer = own.optimizer(
         [parameter for parameter in own.parameters() if parameter.requires_grad]
     )

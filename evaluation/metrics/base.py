@@ -23,7 +23,8 @@ class Metric:
         name: As it stands in report.json.
         definition: One sentence.
         population: Which images count: all, or those that truly show the class, or those that do
-            not; or a function from the decision to bool `N`.
+            not; `both` counts all if there are some of both kinds, else none; or a function from
+            the decision to bool `N`.
         compute: From the decision and weights `R x N` (how often each image counts) to `R` values,
             NaN where undefined.
         lower_is_better: True for errors and distances.
@@ -37,7 +38,7 @@ class Metric:
 
     name: str
     definition: str
-    population: Literal["all", "positive", "negative"] | Callable[[Any], np.ndarray]
+    population: Literal["all", "positive", "negative", "both"] | Callable[[Any], np.ndarray]
     compute: Callable[[Any, np.ndarray], np.ndarray]
     lower_is_better: bool = False
     threshold_free: bool = False
@@ -52,6 +53,9 @@ class Metric:
             "all": np.ones(len(decided.positive), bool),
             "positive": decided.positive,
             "negative": ~decided.positive,
+            "both": np.full(
+                len(decided.positive), decided.positive.any() and not decided.positive.all()
+            ),
         }[self.population]
 
 

@@ -157,7 +157,7 @@ CLASSIFICATION_METRICS = (
         "auc",
         "area under the ROC curve: probability that a positive image ranks above a negative one;"
         " ties count half",
-        "all",
+        "both",
         roc_auc,
         threshold_free=True,
     ),

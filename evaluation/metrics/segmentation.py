@@ -264,7 +264,7 @@ SEGMENTATION_METRICS = (
         "image_auc",
         "probability that an image with a lesion scores higher than one without; its score is the"
         " highest threshold that min_area of it reaches; ties count half",
-        "all",
+        "both",
         roc_auc,
         threshold_free=True,
     ),

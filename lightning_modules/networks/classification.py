@@ -3,7 +3,6 @@
 A network that is in neither library gets a file of its own next to this one.
 """
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -19,12 +18,17 @@ from lightning_modules.pretrained.encoder_config import BUILT_BY_WEIGHTS, Encode
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
+    check_prefix,
     match_state,
     read_weights,
     rename_efficientnet,
     without_timm_warnings,
 )
-from lightning_modules.pretrained.requests import WEIGHTS_KEY, classifier_request
+from lightning_modules.pretrained.requests import (
+    WEIGHTS_KEY,
+    check_classifier_name,
+    classifier_request,
+)
 from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
@@ -57,7 +61,7 @@ def build_classifier(
         UserError: The name is unknown, or the weights cannot be had or do not fit.
     """
     name = encoder.name
-    _check_name(library, name)
+    check_classifier_name(library, name)
     request = classifier_request(library, encoder)
     found = None if request is None else resolve(request)
     if library == "timm":
@@ -108,6 +112,7 @@ def _build_timm(
         return net
     own = net.state_dict()
     state = rename_efficientnet(read_weights(weights.path, WEIGHTS_KEY), own)
+    check_prefix(own, state, weights.path, WEIGHTS_KEY)
     check_not_larger(own, state, weights.path, WEIGHTS_KEY)
     replaced = (f"{head}.",)
     try:
@@ -191,29 +196,6 @@ def _classifier_statistics(
     return PixelStatistics.from_weights(transforms.mean, transforms.std, source, in_channels)
 
 
-def _check_name(library: str, architecture: str) -> None:
-    """Refuse a name that the library does not have."""
-    if library == "timm":
-        from lightning_modules.library_imports import timm
-
-        known, available = bool(timm.is_model(architecture.split(".")[0])), timm.list_models()
-    else:
-        from torchvision.models import list_models
-
-        available = list_models()
-        known = architecture in available
-    if not known:
-        raise _unknown_architecture_error(library, architecture, available)
-
-
-def _unknown_architecture_error(library: str, architecture: str, available: list[str]) -> UserError:
-    near = difflib.get_close_matches(architecture, available, n=3, cutoff=0.4)
-    return UserError(
-        f"{library} has no network '{architecture}'; choose"
-        f" {' or '.join(near) or 'one of its list_models()'}"
-    )
-
-
 def find_head(net: nn.Module) -> tuple[str, nn.Module]:
     """Return name and layer of the head: timm's classifier, else the last Linear."""
     named: Any = getattr(net, "get_classifier", lambda: None)()
@@ -225,6 +207,19 @@ def find_head(net: nn.Module) -> tuple[str, nn.Module]:
     raise UserError(
         f"{type(net).__name__} has no linear head, so it is not a classifier; set another"
         f" module.net"
+    )
+
+
+def is_classifier(net: nn.Module) -> bool:
+    """Return True for a classifier of timm or torchvision, also one with a frozen backbone."""
+    module = type(net).__module__
+    dense = ("torchvision.models.segmentation", "torchvision.models.detection")
+    torchvision = module.startswith("torchvision.models.") and not module.startswith(dense)
+    wrapped = getattr(net, "net", None)
+    return (
+        torchvision
+        or (module.startswith("timm.") and hasattr(net, "get_classifier"))
+        or (isinstance(wrapped, nn.Module) and is_classifier(wrapped))
     )
 
 

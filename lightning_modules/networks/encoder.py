@@ -87,6 +87,56 @@ def has_adapters(net: nn.Module) -> bool:
     return any(is_adapter(name) for name, _ in net.named_parameters())
 
 
+def count_parameters(net: nn.Module, freezes_encoder: bool = False) -> tuple[int, int]:
+    """Count the parameters of a network that are trained, and all of them.
+
+    Args:
+        net: The network, before or after a fit.
+        freezes_encoder: True if the fit trains nothing in the encoder.
+
+    Returns:
+        Numbers of trained and of all parameters.
+    """
+    encoder = find_encoder(net) if freezes_encoder else None
+    trained = sum(
+        value.numel()
+        for name, value in net.named_parameters()
+        if value.requires_grad and not (encoder is not None and encoder.contains(name))
+    )
+    return trained, sum(value.numel() for value in net.parameters())
+
+
+def check_freezable(net: nn.Module, key: str, fix: str) -> None:
+    """Refuse to freeze the encoder of a network that has none, or one that is frozen already.
+
+    Args:
+        net: The network.
+        key: Configuration key that freezes it.
+        fix: How to do without.
+
+    Raises:
+        UserError: It is refused.
+    """
+    encoder = find_encoder(net)
+    if encoder is None:
+        raise UserError(
+            f"{key} needs a network with a known encoder (its layer `encoder`, or all of a"
+            f" classifier but its linear head), which {type(net).__name__} does not have; {fix}"
+        )
+    if has_adapters(net):
+        classifier = isinstance(net, FrozenBackboneClassifier)
+        without = "take module/net=classifier" if classifier else "set module.net.lora=null"
+        raise UserError(
+            f"{key} would freeze the adapters of module.net.lora, which are all that is trained in"
+            f" the encoder; {fix}, or {without}"
+        )
+    if not any(value.requires_grad for value in encoder.named_parameters(net).values()):
+        raise UserError(
+            f"{key} would change nothing, because the encoder of this network is frozen already;"
+            f" {fix}"
+        )
+
+
 def eval_frozen_layers(net: nn.Module) -> None:
     """Put frozen layers of a network that is trained into evaluation mode.
 
@@ -221,10 +271,30 @@ def check_rate_factors(net: nn.Module, encoder_lr_mult: float, layer_decay: floa
     factors = rate_factors(net, encoder_lr_mult, layer_decay)
     parameters = {name.replace(FSDP, ""): value for name, value in net.named_parameters()}
     if factors and not any(parameters[name].requires_grad for name in factors):
-        changed = {"encoder_lr_mult": encoder_lr_mult, "layer_decay": layer_decay}
-        words = [f"module.{key}={value:g}" for key, value in changed.items() if value != 1.0]
-        fix = " ".join(f"module.{key}=1.0" for key, value in changed.items() if value != 1.0)
-        raise UserError(
-            f"{' and '.join(words)} would change nothing, because all weights of the encoder are"
-            f" frozen (adapters and the head have the ordinary rate); set {fix}"
+        reason = (
+            "all weights of the encoder are frozen (adapters and the head have the ordinary rate)"
         )
+        refuse_rates(encoder_lr_mult, layer_decay, reason)
+
+
+def refuse_rates(encoder_lr_mult: float, layer_decay: float, reason: str) -> None:
+    """Refuse learning rates that no weight would have; rates of 1 change nothing.
+
+    Args:
+        encoder_lr_mult: As in `rate_factors`.
+        layer_decay: As in `rate_factors`.
+        reason: Why the encoder has no rate.
+
+    Raises:
+        UserError: One of them is not 1.
+    """
+    words = describe_rates(encoder_lr_mult, layer_decay)
+    if words:
+        fix = " ".join(f"{word.partition('=')[0]}=1.0" for word in words)
+        raise UserError(f"{' and '.join(words)} would change nothing, because {reason}; set {fix}")
+
+
+def describe_rates(encoder_lr_mult: float, layer_decay: float) -> list[str]:
+    """Return the keys of learning rates that are not 1, with their values."""
+    rates = {"encoder_lr_mult": encoder_lr_mult, "layer_decay": layer_decay}
+    return [f"module.{key}={value:g}" for key, value in rates.items() if value != 1.0]

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
@@ -16,6 +16,9 @@ from datamodules.errors import UserError
 from lightning_modules.networks.encoder import has_adapters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
 from lightning_modules.networks.lora_config import AdapterConfig
+
+ADAPTABLE = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+LISTED = 8  # names of layers in a message
 
 
 def inject_adapters(
@@ -36,6 +39,7 @@ def inject_adapters(
     targets = adapters.targets
     found = layers_to_adapt(net, head) if targets is None else _layers_named(net, targets)
     names = [name for name in found if name not in unused]
+    _check_layers(net, names, adapters, layers_to_adapt(net, head), unused)
     config = LoraConfig(
         r=adapters.rank,
         lora_alpha=adapters.alpha,  # type: ignore[arg-type]
@@ -44,24 +48,80 @@ def inject_adapters(
         target_modules="|".join(map(re.escape, names)),  # peft compares a list with ends of names
     )
     try:
-        if not names:
-            raise ValueError("none")
         inject_adapter_in_model(config, net)
     except ValueError as error:
-        kinds = Counter(
-            type(layer).__name__ for layer in net.modules() if not list(layer.children())
-        )
-        there = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(8))
-        asked = (
-            "an ungrouped Conv2d or an attention"
-            if targets is None
-            else f"named {', '.join(targets)}"
-        )
-        message = f"no layer of {type(net).__name__} is {asked} (it has {there})"
+        reason = " ".join(str(error).split())[:160].rstrip(".")
         raise UserError(
-            f"module.net.lora: {message}; name some in module.net.lora.targets"
+            f"module.net.lora: {type(net).__name__} cannot be adapted ({reason}); name other layers"
+            " in module.net.lora.targets"
         ) from error
     _patch_adapted_layers(net)
+
+
+def _check_layers(
+    net: nn.Module,
+    names: Sequence[str],
+    adapters: AdapterConfig,
+    known: Iterable[str],
+    unused: Collection[str],
+) -> None:
+    """Refuse names that no layer has, layers of another kind, and a rank above those of all layers.
+
+    Args:
+        net: Network to adapt.
+        names: Its layers that were chosen.
+        adapters: Configuration of the adapters.
+        known: Layers that are adapted without `targets`.
+        unused: Names of layers that no output depends on.
+
+    Raises:
+        UserError: It is refused; the message names layers that can be adapted.
+    """
+    kind = type(net).__name__
+    ends = Counter(_end_of(name) for name in known if name not in unused)
+    more = ", ..." * (len(ends) > LISTED)
+    there = ", ".join(name for name, _ in ends.most_common(LISTED)) + more
+    for target in adapters.targets or ():
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            raise UserError(
+                f"module.net.lora.targets: no layer of {kind} is named {target} (or none that it"
+                f" uses); name layers such as {there or 'its linear layers'}"
+            )
+    if not names:
+        raise UserError(
+            f"module.net.lora: no layer of {kind} is an ungrouped Conv2d or an attention; name"
+            " linear layers in module.net.lora.targets, or set module.net.lora=null"
+        )
+    layers = {name: net.get_submodule(name) for name in names}
+    wrong = [name for name, layer in layers.items() if not isinstance(layer, ADAPTABLE)]
+    if wrong:
+        raise UserError(
+            f"module.net.lora.targets: {wrong[0]} of {kind} is a"
+            f" {type(layers[wrong[0]]).__name__}, and only convolutions, linear layers and"
+            f" attentions can be adapted; name such layers, as {there or 'its linear layers'}"
+        )
+    largest = max(map(_smaller_side, layers.values()))
+    if adapters.rank > largest:
+        raise UserError(
+            f"module.net.lora.rank={adapters.rank} is more than the smaller side of every adapted"
+            f" layer (at most {largest}), so that the adapters would be larger than the layers;"
+            f" set module.net.lora.rank={min(8, largest)}, or train the layers themselves with"
+            " module.net.lora=null"
+        )
+
+
+def _end_of(name: str) -> str:
+    """Return the last part of a layer's name, with the one before it if it is a number."""
+    *_, before, last = ("", *name.split("."))
+    return f"{before}.{last}" if last.isdecimal() and before else last
+
+
+def _smaller_side(layer: nn.Module) -> int:
+    """Return the smaller side of a layer's weight as a matrix: its largest possible rank."""
+    weight = layer.in_proj_weight if isinstance(layer, nn.MultiheadAttention) else layer.weight
+    if not isinstance(weight, Tensor):  # an attention with other sizes of keys and values
+        return int(layer.embed_dim)  # type: ignore[arg-type]
+    return min(len(weight), weight.numel() // max(1, len(weight)))
 
 
 def adapt_encoder(net: nn.Module, adapters: AdapterConfig) -> None:

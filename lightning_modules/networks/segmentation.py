@@ -29,14 +29,25 @@ from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.reading import (
     check_loaded,
     check_not_larger,
+    check_prefix,
     match_state,
     read_weights,
     rename_efficientnet,
     without_timm_warnings,
 )
-from lightning_modules.pretrained.requests import WEIGHTS_KEY, encoder_name, encoder_request
+from lightning_modules.pretrained.requests import (
+    WEIGHTS_KEY,
+    check_encoder_name,
+    encoder_name,
+    encoder_request,
+)
 from lightning_modules.pretrained.resolver import ResolvedWeights, resolve
 
+UNFIT_ENCODERS = {  # part of an error of the library -> why the encoder does not fit the network
+    "is not support": "which this network does not support",
+    "output_stride": "whose stages cannot be dilated as this network needs",
+    "downsampling pattern": "whose stages do not halve the image one after another",
+}
 ARGUMENT_TYPES = {  # arguments of the library's networks, which check few of them
     "classes": PositiveInt,
     "in_channels": PositiveInt,
@@ -84,6 +95,7 @@ def build_smp_network(
         UserError: A name is unknown, an argument belongs to another architecture, logits would not
             have the image's size, or weights cannot be had or do not fit.
     """
+    check_encoder_name(encoder.name)
     name = encoder_name(encoder.name)
     _check_arguments(architecture, name, architecture_arguments)
     if name.startswith("tu-"):
@@ -101,10 +113,22 @@ def build_smp_network(
         net = _build(architecture, name, arguments, state, found)
     except UserError:
         raise
-    except (OSError, KeyError, RuntimeError, ImportError) as error:
+    except (ValueError, TypeError, AssertionError, RuntimeError, KeyError) as error:
+        reason = next((why for sign, why in UNFIT_ENCODERS.items() if sign in str(error)), None)
+        if reason is not None:
+            raise UserError(
+                f"module.net: {architecture} does not work with the encoder {encoder.name},"
+                f" {reason}; take another encoder, such as module/net/encoder=lite0, or another"
+                " network, such as module/net=unet"
+            ) from error
+        hint = (
+            "module.net.encoder.name"
+            if isinstance(error, KeyError | RuntimeError)
+            else "the keys of module.net"
+        )
+        raise _build_error(architecture, error, f"correct {hint}") from error
+    except (OSError, ImportError) as error:
         raise _build_error(architecture, error, "correct module.net.encoder.name") from error
-    except (TypeError, ValueError, AssertionError) as error:
-        raise _build_error(architecture, error, "correct the keys of module.net") from error
     in_channels = architecture_arguments.get("in_channels", 3)
     if found is not None:
         net.pretrained = found  # type: ignore[assignment]
@@ -139,11 +163,12 @@ def _build(
     if state is None or weights is None:
         return net
     encoder: Any = net.encoder
+    own = encoder.state_dict()
     if name.startswith("tu-"):
+        check_prefix(own, state, weights.path, WEIGHTS_KEY)
         of_timm = {key: value for key, value in state.items() if not key.startswith("model.")}
         if of_timm:
             return _load_timm_encoder(net, create, name.removeprefix("tu-"), of_timm, weights)
-    own = encoder.state_dict()
     encoder.load_state_dict(match_state(own, state, weights.path, WEIGHTS_KEY))
     return net
 
@@ -171,6 +196,7 @@ def _load_timm_encoder(
     with torch.device("meta"):
         whole = timm.create_model(name).state_dict()
     state = rename_efficientnet(state, whole)
+    check_prefix(whole, state, weights.path, WEIGHTS_KEY)
     check_not_larger(whole, state, weights.path, WEIGHTS_KEY)
     try:
         with without_timm_warnings():
@@ -193,7 +219,7 @@ def _encoder_statistics(
     An encoder that wraps a timm model has the model's own configuration, also for the old `timm-`
     names. For the others a small file lies beside the weights (config.json).
     """
-    asked = weights.asked
+    asked, name = weights.asked, name.removeprefix("tu-")
     source = (
         f"ImageNet weights of {name}"
         if asked in ("imagenet", "auto")

@@ -89,25 +89,32 @@ def find_in_folder(
         manifest (None for a file that was put there by hand). None if the weights are not there.
 
     Raises:
-        UserError: A file does not have the SHA-256 of the manifest.
+        UserError: A file does not have the SHA-256 of the manifest, or several files fit.
     """
     if not folder.is_dir():
         return None
     manifest = read_manifest(folder)
     found = None if source is None else _find_files(folder, source)
-    if found is not None and source is not None:
-        inside = [file_in_folder(source, name) for name in found]
-        for name in inside:
-            _check_hash(folder, name, manifest)
-        return found, manifest.get(inside[0])
-    if isinstance(source, HubWeights) and source.needed:
-        return None  # a network of transformers is several files
-    for suffix in SUFFIXES:
-        path = folder / f"{network}{suffix}"
-        if path.is_file():
-            _check_hash(folder, path.name, manifest)
-            return {path.name: path}, manifest.get(path.name)
-    return None
+    there = [] if found is None else [found]
+    if not (isinstance(source, HubWeights) and source.needed):  # else it is several files
+        by_name = (folder / name for name in names_in_folder(network))
+        there += [{path.name: path} for path in by_name if path.is_file()]
+    if not there:
+        return None
+    inside = [next(iter(files.values())).relative_to(folder).as_posix() for files in there]
+    if len(there) > 1:
+        raise UserError(
+            f"paths.weights={folder} holds {' and '.join(inside)}, which all fit {network};"
+            " keep one of them"
+        )
+    for path in there[0].values():
+        _check_hash(folder, path.relative_to(folder).as_posix(), manifest)
+    return there[0], manifest.get(inside[0])
+
+
+def names_in_folder(network: str) -> list[str]:
+    """Return the names by which a file of weights that a user put there is found."""
+    return [f"{network}{suffix}" for suffix in SUFFIXES]
 
 
 def _find_files(folder: Path, source: HubWeights | UrlWeights) -> dict[str, Path] | None:

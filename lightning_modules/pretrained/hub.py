@@ -11,7 +11,6 @@ from lightning_modules.pretrained.sources import HubWeights, UrlWeights
 
 CLIENT = "huggingface_hub"  # it logs each retry twice; the last error is raised
 TIMEOUT = 10  # seconds to wait for a server's answer
-HASH_DIGITS = 8  # digits of the SHA-256 in the name of a file of torchvision
 
 
 class DownloadError(Exception):
@@ -33,6 +32,15 @@ class Repository:
     sizes: Mapping[str, int]
     hashes: Mapping[str, str]
     license: str | None
+
+
+def server_of(source: HubWeights | UrlWeights) -> str:
+    """Return the address of the server that holds weights."""
+    if isinstance(source, UrlWeights):
+        return source.url
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
 
 
 def read_repository(source: HubWeights) -> Repository:
@@ -179,8 +187,7 @@ def download_from_repository(
 
 def download_url(source: UrlWeights, target: Path) -> None:
     """Download the file of an address; its SHA-256 must begin with the digits in its name."""
-    digits = Path(source.file).stem.rpartition("-")[2]
-    download_file(source.url, target, digits if len(digits) == HASH_DIGITS else None, "url", {})
+    download_file(source.url, target, source.digits, "url", {})
 
 
 def download_file(

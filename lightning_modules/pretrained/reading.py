@@ -128,6 +128,13 @@ def _check_tensors(state: Any, path: Path, key: str) -> dict[str, Tensor]:
             f"{key}={path} holds numbers that are not finite (the first are in {broken[0]}); name"
             " another file"
         )
+    layers = [value for value in state.values() if value.is_floating_point() and value.ndim > 1]
+    constant = sum(bool(value.amin() == value.amax()) for value in layers if value.numel() > 1)
+    if 2 * constant > len(layers):
+        raise UserError(
+            f"{key}={path} holds no trained weights: all numbers are the same in {constant} of its"
+            f" {len(layers)} layers; name another file"
+        )
     return {str(name): value for name, value in state.items()}
 
 
@@ -150,6 +157,35 @@ def rename_efficientnet(
     if len(theirs) != len(ours):
         return dict(state)  # another network, which `match_state` refuses
     return {name: state[other] for name, other in zip(ours, theirs, strict=True)}
+
+
+def check_prefix(own: Iterable[str], state: Iterable[str], path: Path, key: str) -> None:
+    """Refuse weights whose names all begin with a further prefix, such as `encoder.`.
+
+    Args:
+        own: Names of the network's weights.
+        state: Names of the pretrained weights.
+        path: Their file, for messages.
+        key: Configuration key, for messages.
+
+    Raises:
+        UserError: Most of the network's names are there behind a prefix, and none without it.
+    """
+    wanted = [name for name in own if not name.endswith(COUNTER)]
+    there = set(state)
+    if not wanted or there.intersection(wanted):
+        return
+    ends = {name.removesuffix(wanted[0]) for name in there if name.endswith(f".{wanted[0]}")}
+    for prefix in sorted(ends):
+        behind = {f"{prefix}{name}" for name in wanted} & there
+        if 2 * len(behind) > len(wanted):
+            others = len([name for name in there if not name.startswith(prefix)])
+            raise UserError(
+                f"{key}={path} has names that begin with '{prefix}'"
+                + (f" ({others} others do not, as in a file of a whole network)" * bool(others))
+                + f"; write a file of these weights without '{prefix}' (or, for the weights of a"
+                f" run, start from it with init_from=RUN and {key}=null)"
+            )
 
 
 def match_state(
@@ -181,6 +217,8 @@ def match_state(
     wanted = [name for name in own if not name.startswith(replaced) or not replaced]
     wanted = [name for name in wanted if not name.endswith((COUNTER, "_extra_state"))]
     missing = [name for name in wanted if name not in adapted]
+    if missing:
+        check_prefix(wanted, state, path, key)
     shaped = [name for name in wanted if name in adapted and adapted[name].shape != own[name].shape]
     if missing:
         raise UserError(

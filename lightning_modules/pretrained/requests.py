@@ -1,8 +1,10 @@
 """Requests of pretrained weights, from the configuration of a network."""
 
+import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from datamodules.arguments import check_value
 from datamodules.errors import UserError
 from lightning_modules.pretrained.encoder_config import EncoderConfig
 from lightning_modules.pretrained.resolver import WeightsRequest
@@ -38,6 +40,60 @@ def encoder_name(name: str) -> str:
     return f"tu-{name}" if timm.is_model(name.split(".")[0]) else name
 
 
+def check_encoder_name(encoder: str) -> None:
+    """Refuse the name of an encoder that neither smp nor timm has.
+
+    Raises:
+        UserError: It is unknown; the message names similar ones.
+    """
+    from lightning_modules.library_imports import smp, timm
+
+    name = encoder_name(encoder)
+    if name in smp.encoders.encoders or timm.is_model(name.removeprefix("tu-").split(".")[0]):
+        return
+    known = dict.fromkeys([*smp.encoders.encoders, *timm.list_models()])
+    near = difflib.get_close_matches(encoder, known, n=3, cutoff=0.4)
+    raise UserError(
+        f"module.net.encoder.name={encoder} is an encoder of neither segmentation_models_pytorch"
+        f" nor timm; choose {' or '.join(near) or 'one of module/net/encoder'}"
+    )
+
+
+def check_classifier_name(library: str, network: str) -> None:
+    """Refuse the name of a classifier that its library does not have.
+
+    Args:
+        library: `timm` or `torchvision`.
+        network: Name of the network.
+
+    Raises:
+        UserError: It is unknown; the message names similar ones.
+    """
+    check_value("module.net.library", library, Literal["timm", "torchvision"])
+    from lightning_modules.library_imports import smp, timm
+
+    if library == "timm":
+        available = timm.list_models()
+        known = bool(timm.is_model(network.split(".")[0]))
+    else:
+        from torchvision.models import list_models
+
+        available = list_models()
+        known = network in available
+    if known:
+        return
+    if network in smp.encoders.encoders:
+        raise UserError(
+            f"module.net.encoder.name={network} is an encoder of segmentation_models_pytorch, for"
+            " segmentation only; take another one, such as module/net/encoder=lite0"
+        )
+    near = difflib.get_close_matches(network, available, n=3, cutoff=0.4)
+    raise UserError(
+        f"{library} has no network '{network}'; choose"
+        f" {' or '.join(near) or 'one of its list_models()'}"
+    )
+
+
 def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
     """Return the request for the weights of an encoder of segmentation-models-pytorch.
 
@@ -54,6 +110,7 @@ def encoder_request(encoder: EncoderConfig) -> WeightsRequest | None:
         return None
     from lightning_modules.library_imports import smp
 
+    check_encoder_name(encoder.name)
     name = encoder_name(encoder.name)
     value = IMAGENET if encoder.weights == AUTO else encoder.weights
     source: HubWeights | UrlWeights | None
@@ -86,6 +143,7 @@ def classifier_request(library: str, encoder: EncoderConfig) -> WeightsRequest |
     """
     if encoder.weights is None:
         return None
+    check_classifier_name(library, encoder.name)
     source = timm_weights if library == "timm" else torchvision_weights
     request = _request(WEIGHTS_KEY, encoder, encoder.name, source(encoder.name))
     if not request.is_path and encoder.weights not in (IMAGENET, AUTO):

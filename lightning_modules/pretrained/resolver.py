@@ -14,7 +14,11 @@ from typing import Any
 
 from datamodules.errors import UserError
 from datamodules.formats.file_hash import hash_file
-from lightning_modules.pretrained.folder import describe_folder, find_in_folder
+from lightning_modules.pretrained.folder import (
+    describe_folder,
+    find_in_folder,
+    names_in_folder,
+)
 from lightning_modules.pretrained.hub import DownloadError, download, find_in_cache
 from lightning_modules.pretrained.sources import (
     AUTO,
@@ -27,6 +31,8 @@ from lightning_modules.pretrained.sources import (
 )
 
 EXTRA = "uv sync --extra pretrained"
+DEFAULT_FOLDER = "weights"  # of conf/run.yaml, which need not exist
+UNKNOWN = " (unknown origin)"  # of a file that neither a manifest nor its SHA-256 tells about
 
 
 @dataclass(frozen=True)
@@ -99,15 +105,16 @@ class ResolvedWeights:
     @property
     def is_published(self) -> bool:
         """True if they are those of the library, whose mean and std are known."""
-        return self.origin != "file" or any(
-            package.sha256 == self.sha256 for package in PACKAGES.values()
-        )
+        return self.origin != "file" or _known_package(self.sha256) is not None
 
     def __str__(self) -> str:
         """Return a description in one line."""
         about = [f"SHA-256 {self.sha256[:8]}...", *([self.license] if self.license else [])]
         origin = "paths.weights" if self.origin == "folder" else self.origin
-        what = f"file {self.source}" if self.origin == "file" else f"{origin}: {self.source}"
+        unknown = "" if self.is_published else UNKNOWN
+        what = (
+            f"file {self.source}{unknown}" if self.origin == "file" else f"{origin}: {self.source}"
+        )
         name = "ImageNet weights" if self.asked in (IMAGENET, AUTO) else f"weights '{self.asked}'"
         name = "weights" if self.origin == "file" else name
         return f"{name} of {self.network} ({what}, {', '.join(about)})"
@@ -118,7 +125,11 @@ class ResolvedWeights:
             "network": self.network,
             "asked": self.asked if self.origin != "file" else self.path.name,
             "origin": self.origin,
-            "source": self.source if self.origin != "file" else self.path.name,
+            "source": (
+                self.source
+                if self.origin != "file"
+                else self.path.name + ("" if self.is_published else UNKNOWN)
+            ),
             "sha256": self.sha256,
             "license": self.license,
         }
@@ -140,14 +151,8 @@ def resolve(request: WeightsRequest, online: bool = True) -> ResolvedWeights | N
     """
     if request.is_path:
         return _resolve_path(request)
-    if request.folder is not None:
-        found = find_in_folder(request.folder.expanduser(), request.source, request.network)
-        if found is not None:
-            files, entry = found
-            stated = None if request.source is None else request.source.license
-            license = entry.license if entry else stated
-            named = entry.source if entry else next(iter(files.values())).name
-            return _found(request, "folder", files, license, named)
+    if (there := _look_in_folder(request)) is not None:
+        return there
     package = request.package
     if package is not None and (path := package.path()) is not None:
         named = f"{package.distribution} {package.version}"
@@ -180,9 +185,45 @@ def _found(
     return ResolvedWeights(request.network, request.value, origin, files, sha256, license, source)
 
 
+def _known_package(sha256: str) -> PackagedWeights | None:
+    return next((each for each in PACKAGES.values() if each.sha256 == sha256), None)
+
+
+def _look_in_folder(request: WeightsRequest) -> ResolvedWeights | None:
+    """Find weights in the folder; without the manifest, their hash must tell what they are."""
+    if request.folder is None:
+        return None
+    folder = request.folder.expanduser()
+    if not folder.is_dir() and str(request.folder) != DEFAULT_FOLDER:
+        raise UserError(
+            f"paths.weights={request.folder} is not a folder; correct it (or the variable"
+            " MEDICAL_WEIGHTS), or fill it with do=[fetch]"
+        )
+    found = find_in_folder(folder, request.source, request.network)
+    if found is None:
+        return None
+    files, entry = found
+    if entry is not None:
+        return _found(request, "folder", files, entry.license, entry.source)
+    path = next(iter(files.values()))
+    sha256 = hash_file(path)
+    package, source = _known_package(sha256), request.source
+    if package is not None:
+        named = f"{package.distribution} {package.version}"
+        return _found(request, "folder", files, package.license, named)
+    if isinstance(source, UrlWeights) and source.has_hash(sha256):
+        return _found(request, "folder", files, source.license, source.url)
+    return _found(request, "file", files, None, str(path))
+
+
 def _resolve_path(request: WeightsRequest) -> ResolvedWeights:
     path = Path(request.value).expanduser()
     if not request.several_files:
+        if path.is_dir() and (path / "checkpoints").is_dir():
+            raise UserError(
+                f"{request.key}={request.value} is a run folder; start from its weights with"
+                f" init_from={request.value} and {request.key}=null"
+            )
         if not path.is_file():
             raise UserError(
                 f"{request.key}={request.value} is not a file; name a file with a state_dict, or"
@@ -209,6 +250,39 @@ def _resolve_path(request: WeightsRequest) -> ResolvedWeights:
     return _found(request, "file", files, None, request.value)
 
 
+def describe_scratch(request: WeightsRequest) -> str:
+    """Explain why a network with `auto` starts from scratch, and what would give it weights.
+
+    Args:
+        request: What is asked for, which this machine does not have.
+    """
+    searched = []
+    ways = ["fetch them with do=[fetch] on a machine with a network"]
+    if request.folder is not None:
+        folder, name = request.folder.expanduser(), names_in_folder(request.network)[1]
+        nothing = f", and nothing by the name {name}" if folder.is_dir() else ""
+        searched = [f"{describe_folder(folder)}{nothing}"]
+    if request.package is not None:
+        ways = [EXTRA, *ways]
+    elif request.key.endswith(".encoder.weights"):
+        ways.append(_other_encoder())
+    found = f" ({'; '.join(searched)})" if searched else ""
+    return (
+        f"{request.key}={request.value} found no weights of {request.network} on this machine"
+        f"{found}; for ImageNet weights {' or '.join(ways)}"
+    )
+
+
+def _other_encoder() -> str:
+    """Name an encoder whose weights are here, or in a package."""
+    here = [name.rpartition("_")[2] for name in installed_packages()]
+    return (
+        f"take an encoder whose weights are here (module/net/encoder={here[0]})"
+        if here
+        else f"take an encoder whose weights are a package ({EXTRA}, module/net/encoder=lite0)"
+    )
+
+
 def unavailable_error(request: WeightsRequest, reason: str) -> UserError:
     """Make the error for weights that cannot be had, with the ways that work.
 
@@ -216,7 +290,6 @@ def unavailable_error(request: WeightsRequest, reason: str) -> UserError:
         request: What is asked for.
         reason: Why they cannot be downloaded.
     """
-    here = list(installed_packages())
     ways = []
     if request.package is not None:
         ways.append(f"install them as a package ({EXTRA})")
@@ -226,12 +299,7 @@ def unavailable_error(request: WeightsRequest, reason: str) -> UserError:
     )
     ways.append(f"name a {'folder' if request.several_files else 'file'} with {request.key}=PATH")
     if request.key.endswith(".encoder.weights"):
-        short = [name.rpartition("_")[2] for name in here]
-        ways.append(
-            f"take an encoder whose weights are here (module/net/encoder={short[0]})"
-            if short
-            else f"take an encoder whose weights are a package ({EXTRA}, module/net/encoder=lite0)"
-        )
+        ways.append(_other_encoder())
     ways.append(request.alternative or f"start from scratch with {request.key}=null")
     folder = "" if request.folder is None else f"; {describe_folder(request.folder.expanduser())}"
     return UserError(

@@ -10,6 +10,7 @@ from datamodules.errors import UserError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # on the hub, the better one first
 CONFIG_FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
+HASH_DIGITS = 8  # digits of the SHA-256 in the name of a file of torchvision
 IMAGENET = "imagenet"
 AUTO = "auto"  # ImageNet weights if this machine has them, else none
 
@@ -57,6 +58,16 @@ class UrlWeights:
     def file(self) -> str:
         """Name of the file."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def digits(self) -> str | None:
+        """First digits of the SHA-256 in the name of the file; None if it states none."""
+        digits = Path(self.file).stem.rpartition("-")[2]
+        return digits if len(digits) == HASH_DIGITS else None
+
+    def has_hash(self, sha256: str) -> bool:
+        """Return True if a SHA-256 begins with the digits in the name of the file."""
+        return self.digits is not None and sha256.startswith(self.digits)
 
     def __str__(self) -> str:
         """Return the name for messages."""

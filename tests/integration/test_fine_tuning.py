@@ -12,7 +12,6 @@ import torch
 
 from callbacks.encoder_freezing import EncoderFreezing
 from callbacks.graceful_shutdown import GracefulShutdown
-from engine import runner
 from lightning_modules.base import SupervisedModule
 from tests.conftest import SMALL, SMALL_LABELS, SMALL_PNX, refused
 from tests.factories.distributed import one_rank, ranks
@@ -159,6 +158,19 @@ def test_an_encoder_that_is_never_trained_is_not_in_the_optimizer(cli, start, ex
     moments = read(tmp_path / "run")["optimizer_states"][0]["state"]
     others = [n for n in read(start)["state_dict"] if re.search(r"(weight|bias)$", n)]
     assert len(moments) == len([n for n in others if not n.startswith("net.encoder.")])
+    fit(
+        cli,
+        tmp_path / "run",
+        export,
+        *words,
+        "trainer.max_epochs=2",
+        f"init_from={start}",
+        "do=[fit,test]",
+    )
+    counted = json.loads((tmp_path / "run/report.json").read_text())["parameters"]
+    state = read(start)["state_dict"]
+    decoder = [n for n in others if n.startswith("net.") and not n.startswith("net.encoder.")]
+    assert counted["trainable"] == sum(state[name].numel() for name in decoder)
     code, said = cli(  # the optimizer of such a checkpoint has no encoder
         *[*SMALL, f"datamodule.root={export}", *FIT, "trainer.max_epochs=3"],
         *["changed_settings=apply", f"ckpt_path={tmp_path / 'run'}"],
@@ -184,6 +196,7 @@ def test_an_average_of_weights_leaves_a_frozen_encoder_as_it_is(
 def test_a_classifier_freezes_all_but_its_head(cli, radiographs, tmp_path):
     words = [word for word in SMALL_LABELS if "efficientnet" not in word]
     words += ["module/net=classifier", "module.net.encoder.name=resnet18", *FIT[:1], *FIT[2:]]
+    words += ["module.net.encoder.weights=null"]
     words += [f"datamodule.root={radiographs}", "trainer.limit_train_batches=3"]
     code, said = cli(*words, "trainer.max_epochs=1", folder=tmp_path / "start")
     assert code == 0, said
@@ -212,6 +225,17 @@ REFUSALS = {
         "module.encoder_lr_mult=0.5 would change nothing",
         "set module.encoder_lr_mult=1.0",
     ),
+    "adapters": (
+        ["module.net.lora={rank:2,alpha:2}"],
+        "callbacks.freeze_encoder would freeze the adapters",
+        "set module.net.lora=null",
+    ),
+    "idle rate": (
+        ["callbacks.freeze_encoder.epochs=null", "module.layer_decay=0.8"],
+        "module.layer_decay=0.8 would change nothing, because callbacks.freeze_encoder.epochs=null",
+        "set module.layer_decay=1.0",
+    ),
+    "rate of zero": (["module.encoder_lr_mult=0"], "encoder_lr_mult=0 is not allowed", "above 0"),
 }
 
 
@@ -222,9 +246,40 @@ def test_it_is_refused_with_the_mend(case, cli, steps, export):
     refused(code, said, steps, wrong, mend)
 
 
-def test_stages_and_the_callback_are_not_combined(cli, steps, thorax, tmp_path, monkeypatch):
+SCRATCH = "module.net.encoder.weights=null"
+RANDOM = {
+    "LoRA": (SMALL, ["module.net.lora={rank:2,alpha:2}"], "module.net.lora would", "lora=null"),
+    "LoRA of a classifier": (SMALL_LABELS, [SCRATCH], "module.net.lora would", "net=classifier"),
+    "linear probe": (
+        SMALL_LABELS,
+        ["experiment=linear_probe_pneumonia", SCRATCH],
+        "module.net.lora=null (a linear probe) would",
+        "init_from=RUN",
+    ),
+}
 
-    monkeypatch.setattr(runner, "_check_frozen_weights", lambda *rest: None)
+
+@pytest.mark.parametrize("case", RANDOM)
+def test_random_weights_are_never_frozen(case, cli, steps, export, radiographs):
+    base, words, wrong, mend = RANDOM[case]
+    root = export if base is SMALL else radiographs
+    code, said = cli(*base, f"datamodule.root={root}", *words)
+    refused(code, said, steps, f"{wrong} freeze random weights", mend)
+
+
+def test_a_first_stage_never_freezes_random_weights(cli, steps, thorax):
+    stages = "callbacks.curriculum.stages=[{epochs:1,freeze_encoder:true},{epochs:2}]"
+    code, said = cli(*SMALL_PNX, f"datamodule.root={thorax}", stages, "trainer.max_epochs=3")
+    refused(code, said, steps, "stages[0].freeze_encoder would freeze random", "the first stage")
+
+
+def test_a_smaller_rate_of_random_weights_is_warned_of(cli, export, tmp_path):
+    words = [*SMALL, f"datamodule.root={export}", "module.encoder_lr_mult=0.5", *FIT]
+    code, said = cli(*words, "trainer.max_epochs=1")
+    assert code == 0 and "module.encoder_lr_mult=0.5 slows the learning of random weights" in said
+
+
+def test_stages_and_the_callback_are_not_combined(cli, steps, thorax):
     stages = "callbacks.curriculum.stages=[{epochs:3,freeze_encoder:true}]"
     words = [*SMALL_PNX, f"datamodule.root={thorax}", *FREEZE, stages, "trainer.max_epochs=3"]
     code, said = cli(*words)
@@ -293,6 +348,15 @@ def test_adapters_of_a_segmentation_network_are_trained_tested_and_exported(
     assert any(".lora_B" in name and value.abs().sum() > 0 for name, value in after.items())
     merged = torch.load(adapted / "checkpoints/merged.pt", weights_only=True)
     assert set(merged) == {name.removeprefix("net.") for name in before if name.startswith("net.")}
+    report = json.loads((adapted / "report.json").read_text())
+    assert report["training"] == {
+        "network": "UnetPlusPlus, resnet18, LoRA of rank 4",
+        "encoder": "frozen but for its adapters (LoRA)",
+        "weights": "",
+    }
+    page = (adapted / "report.html").read_text()
+    for words in ("LoRA of rank 4; ", "frozen but for its adapters", f">{start}<"):
+        assert 0 < page.index(words) < page.index("<h2>Curves"), words
     first = pd.read_csv(adapted / "metrics.csv")["test/dice"].dropna().iloc[0]
     words = [f"datamodule.root={export}", "do=[test]", f"ckpt_path={adapted}"]
     code, said = cli(*SMALL, ADAPTERS, *words, folder=tmp_path / "again")

@@ -52,7 +52,7 @@ BAD_WORDS = {
     ),
     "targets": (
         ["module.net.lora.targets=[nothing]"],
-        "no layer of EfficientNet is named nothing (it has ",
+        "no layer of EfficientNet is named nothing (or none that it uses)",
         "module.net.lora.targets",
     ),
     "library": (
@@ -61,9 +61,9 @@ BAD_WORDS = {
         "it must be timm or torchvision",
     ),
     "weights": (
-        ["module.net.encoder.weights=imagenet"],
+        ["module.net.encoder.name=resnet18"],
         "cannot be fetched",
-        "module.net.encoder.weights=null",
+        "start from a run of the same network with init_from=RUN",
     ),
     "objective": (
         ["callbacks.threshold_search.objective=f2"],

@@ -44,7 +44,9 @@ def test_a_network_that_is_built_for_one_size_is_tested_at_the_size_of_its_run(
 ):
     words = [
         *SMALL_LABELS,
+        "module/net=classifier",
         "module.net.encoder.name=vit_tiny_patch16_224",
+        "module.net.encoder.weights=null",
         f"datamodule.root={radiographs}",
         "trainer.max_epochs=1",
     ]

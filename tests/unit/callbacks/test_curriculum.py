@@ -277,13 +277,13 @@ def test_a_frozen_encoder_thaws_with_its_stage(cli, thorax, tmp_path, monkeypatc
         cli,
         tmp_path / "run",
         thorax,
-        [{"epochs": 1, "freeze_encoder": True}, {"epochs": 2}],
+        [{"epochs": 1}, {"epochs": 1, "freeze_encoder": True}, {"epochs": 1}],
         "do=[fit]",
         "trainer.limit_train_batches=2",
     )
     assert {(epoch, *how) for epoch, *how in seen} == {
-        (0, False, False, True),
-        (1, True, True, True),
+        (0, True, True, True),
+        (1, False, False, True),
         (2, True, True, True),
     }
 
@@ -340,7 +340,7 @@ WRONG = {
     "an unknown key": (
         [{"epochs": 1, "learning_rate": 1}],
         [],
-        "stages[0].learning_rate is not a key of StageConfig",
+        "stages[0].learning_rate is not a known key",
         "the keys are epochs, lr, image_size",
     ),
     "a size no network takes": (

@@ -8,12 +8,14 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import nn
 
-from callbacks.encoder_freezing import EncoderFreezing
+from callbacks.encoder_freezing import EncoderFreezing, freezes_encoder
 from datamodules.errors import UserError
 from lightning_modules.base import SupervisedModule
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import build_classifier
+from lightning_modules.networks.encoder import count_parameters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
+from lightning_modules.networks.segmentation import build_smp_network
 
 
 class Labels(SupervisedModule):
@@ -54,6 +56,33 @@ def test_without_a_last_epoch_it_is_frozen_before_the_optimizer_is_made_until_th
     assert is_frozen(module) and sum(len(group["params"]) for group in groups) == 2
     callback.teardown(trainer(), module, "fit")
     assert not is_frozen(module)
+
+
+def test_a_frozen_encoder_has_no_rates_and_no_adapters():
+    for rates in ({"encoder_lr_mult": 0.1}, {"layer_decay": 0.8}):
+        net = build_classifier("timm", {"name": "resnet18", "weights": None})
+        module = Labels(net, BCELoss(), partial(torch.optim.AdamW, lr=1.0), **rates)
+        (key,) = rates
+        with pytest.raises(UserError, match=rf"module\.{key}=.*epochs=null freezes.*{key}=1\.0"):
+            EncoderFreezing(epochs=None).setup(trainer(), module, "fit")
+        EncoderFreezing(epochs=1).setup(trainer(), module, "fit")
+    lora = {"rank": 2, "alpha": 2}
+    adapted = FrozenBackboneClassifier(make_module().net, lora)
+    encoder = {"name": "resnet18", "weights": None}
+    segmenter = build_smp_network("Unet", encoder, lora=lora, in_channels=1)
+    for net in (adapted, segmenter):
+        for epochs in (1, None):
+            with pytest.raises(UserError, match=r"would freeze the adapters of module\.net\.lora"):
+                EncoderFreezing(epochs=epochs).setup(trainer(), make_module(net), "fit")
+
+
+def test_trained_parameters_are_counted_without_an_encoder_that_is_frozen_for_good():
+    net = make_module().net
+    head, whole = 513, sum(value.numel() for value in net.parameters())
+    assert count_parameters(net) == (whole, whole)
+    callbacks = [EncoderFreezing(epochs=None)]
+    assert count_parameters(net, freezes_encoder(callbacks)) == (head, whole)
+    assert not freezes_encoder([EncoderFreezing(epochs=1)])
 
 
 STRATEGIES = {

@@ -209,7 +209,11 @@ SENTENCES = {  # words, of which the last is wrong -> what is allowed
     ),
     "pool": (["datamodule.fold_pool=trian"], "train_val or train (did you mean train?)"),
     "split": (["datamodule.split=groups"], "folders or group (did you mean group?)"),
-    "a negative rate": (["module.encoder_lr_mult=-1"], "a number of 0 or more"),
+    "a negative rate": (
+        ["module.encoder_lr_mult=-1"],
+        "a number above 0, such as 0.1 (extra=freeze_encoder callbacks.freeze_encoder.epochs=null"
+        " trains nothing in the encoder)",
+    ),
     "not a number": (
         ["callbacks.threshold_search.min_area=[nan]"],
         "a list of numbers from 0 to 1",
@@ -253,7 +257,7 @@ STAGES = {
         "callbacks.curriculum.stages[0].loss_weights.dice=-1 is not allowed"
     ),
     "[{epochs: 100, lrr: 1}]": (
-        "callbacks.curriculum.stages[0].lrr is not a key of StageConfig; did you mean lr?"
+        "callbacks.curriculum.stages[0].lrr is not a known key; did you mean lr?"
     ),
 }
 

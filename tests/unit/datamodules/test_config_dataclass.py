@@ -95,9 +95,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(cls):
     with pytest.raises(ArgumentError) as refusal:
         cls(**{f"{name}x": 1})
     assert str(refusal.value) == (
-        f"{cls.__name__}: {name}x is not a key of {cls.__name__}; did you mean {name}?"
+        f"{cls.__name__}: {name}x is not a known key; did you mean {name}?"
     )
-    with pytest.raises(ArgumentError, match=rf"qqq is not a key of .*; the keys are .*\b{name}\b"):
+    with pytest.raises(ArgumentError, match=rf"qqq is not a known key; the keys are .*\b{name}\b"):
         cls(qqq=1)
 
 
@@ -136,7 +136,7 @@ def test_mappings_become_frozen_objects_with_their_values_unchanged():
     ("stage", "sentence"),
     [
         ({"epochs": 1, "lr": -1}, ".lr=-1 is not allowed; it must be a number above 0, or null"),
-        ({"epochs": 1, "lrr": 1}, ".lrr is not a key of _Stage; did you mean lr?"),
+        ({"epochs": 1, "lrr": 1}, ".lrr is not a known key; did you mean lr?"),
         ({"lr": 0.1}, ".epochs is missing; set it"),
         (
             {"epochs": 1, "weights": {"a": 2}},

@@ -2,12 +2,14 @@
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from datamodules.errors import UserError
 from engine.composition import (
     check_chosen_encoder,
     compose_run,
     composed_run,
+    remove_foreign_encoder,
     remove_foreign_keys,
 )
 from run import CONF
@@ -68,3 +70,18 @@ def test_an_encoder_that_the_scale_replaces_is_refused_and_not_ignored(tmp_path)
         check("experiment=demo", "module/net/encoder=lite1")
     words = ["module/net/encoder=lite1", "module.net.encoder.name=resnet34"]
     assert check("experiment=demo", *words) == "resnet34"
+
+
+def test_a_network_with_its_own_backbone_takes_the_place_of_one_with_an_encoder(tmp_path):
+    def net_of(*words):
+        composed = compose_run(list(words))
+        with composed_run(composed, list(words), tmp_path / "run") as cfg:
+            remove_foreign_encoder(cfg)
+            return OmegaConf.to_container(cfg.module.net, resolve=False)
+
+    words = ["experiment=segmentation", "module/net=upernet_swin"]
+    assert set(net_of(*words)) == set(net_of("experiment=upernet_pnx"))
+    assert "encoder" in net_of("experiment=segmentation")
+    for own in ("module/net/encoder=lite1", "module.net.encoder.weights=null"):
+        with pytest.raises(UserError, match=r"is not possible.*a backbone of its own; leave it"):
+            net_of(*words, own)

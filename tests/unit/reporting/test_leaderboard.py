@@ -294,3 +294,17 @@ def test_draws_do_not_depend_on_how_the_images_are_ordered(tmp_path):
     left(tmp_path / "c", shuffled, 0.4)
     found = lines(tmp_path)
     assert found["b"]["gap"] == pytest.approx(found["c"]["gap"])
+
+
+def test_switched_parts_and_empty_values_are_named_as_in_the_configuration():
+    freezing = {"_target_": "callbacks.EncoderFreezing", "epochs": None}
+    export = {"_target_": "callbacks.LoRAMergedExport", "path": "x"}
+    net = {"encoder": {"weights": "imagenet"}, "auxiliary": True}
+    first = {"module": {"net": net}, "callbacks": {"lora_export": export}}
+    second = {
+        "module": {"net": {"encoder": {"weights": None}, "auxiliary": False}},
+        "callbacks": {"freeze_encoder": freezing},
+    }
+    found = config_diff([flatten_config(first), flatten_config(second)])
+    assert set(found[0].values()) == {"weights=imagenet", "auxiliary=true"}
+    assert set(found[1].values()) == {"weights=null", "auxiliary=false", "freeze_encoder"}

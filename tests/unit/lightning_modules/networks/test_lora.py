@@ -161,10 +161,23 @@ def test_what_cannot_be_adapted_is_said():
     with pytest.raises(
         UserError,
         match=(
-            r"no layer of Sequential is an ungrouped Conv2d or an attention \(it has 2 Linear, 1"
-            r" Flatten, 1 ReLU\)"
+            r"no layer of Sequential is an ungrouped Conv2d or an attention; name linear layers in"
+            r" module\.net\.lora\.targets"
         ),
     ):
         FrozenBackboneClassifier(dense, LORA)
     with pytest.raises(UserError, match=r"no layer of EfficientNet is named nothing_like_it"):
         adapted(LORA | {"targets": ["nothing_like_it"]})
+    names = r"no layer of EfficientNet is named nope .*such as .*conv_pw"
+    with pytest.raises(UserError, match=names):  # one of several names has no layer
+        adapted(LORA | {"targets": ["conv_stem", "nope"]})
+    with pytest.raises(UserError, match=r"bn1 of EfficientNet is a BatchNormAct2d, and only"):
+        adapted(LORA | {"targets": ["bn1"]})
+
+
+def test_a_rank_above_every_layer_is_refused_before_the_adapters_are_made():
+    adapted(LORA | {"rank": 9, "targets": ["conv_stem"]})  # 32 x (1 x 3 x 3)
+    with pytest.raises(UserError, match=r"lora\.rank=10 is more than .*at most 9.*rank=8"):
+        adapted(LORA | {"rank": 10, "targets": ["conv_stem"]})
+    with pytest.raises(UserError, match=r"lora\.rank=100000 is more than the smaller side"):
+        adapted(LORA | {"rank": 100_000})

@@ -30,7 +30,7 @@ def test_a_local_file_gives_the_encoder_its_weights_and_gray_sees_the_same(tmp_p
 
 
 def test_other_weights_and_other_names_are_refused(tmp_path):
-    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pt")
+    torch.save({"conv1.weight": torch.randn(64, 3, 7, 7)}, tmp_path / "part.pt")
     with pytest.raises(UserError, match="lacks"):
         build_smp_network(
             "Unet",
@@ -103,3 +103,18 @@ def test_of_a_shallow_encoder_only_what_is_used_is_trained(architecture):
         if parameter.requires_grad and parameter.grad is None
     ] == []
     assert not all(parameter.requires_grad for parameter in net.encoder.layer4.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "message"),
+    [
+        ("UnetPlusPlus", "mit_b2", "UnetPlusPlus does not work with the encoder mit_b2, which"),
+        ("DeepLabV3Plus", "swin_tiny_patch4_window7_224", "whose stages cannot be dilated"),
+        ("Unet", "vit_tiny_patch16_224", "whose stages do not halve the image"),
+        ("Unet", "resnet999", "resnet999 is an encoder of neither .* choose resnet"),
+    ],
+)
+@pytest.mark.parametrize("weights", [None, "auto"])
+def test_an_encoder_that_does_not_fit_is_named_in_plain_words(architecture, name, message, weights):
+    with pytest.raises(UserError, match=message):
+        build_smp_network(architecture, {"name": name, "weights": weights}, in_channels=1)

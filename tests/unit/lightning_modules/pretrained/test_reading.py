@@ -100,6 +100,17 @@ def damaged(state, folder: Path) -> dict[str, tuple[Path, str]]:
             state | {"fc.bias": torch.full((1000,), float("nan"))},
             "not finite .the first are in fc.bias",
         ),
+        "zero": (
+            {name: torch.zeros_like(value) for name, value in state.items()},
+            "holds no trained weights",
+        ),
+        "constant": (
+            {
+                name: torch.full_like(value, 0.5) if value.ndim else value
+                for name, value in state.items()
+            },
+            "all numbers are the same in",
+        ),
         "ours": ({"state_dict": {"net.conv1.weight": torch.ones(1)}}, "init_from="),
     }
     for name, (content, message) in objects.items():
@@ -149,6 +160,19 @@ def test_weights_of_another_network_are_refused(theirs, ours, message, tmp_path)
     for build in (classifier, encoder):
         with pytest.raises(UserError, match=message):
             build(tmp_path / "w.pth", ours)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_a_prefix_of_all_names_is_said(name, tmp_path):
+    whole = timm.create_model(name).state_dict()
+    torch.save({f"backbone.{key}": value for key, value in whole.items()}, tmp_path / "p.pth")
+    for build in (classifier, encoder):
+        with pytest.raises(UserError, match=r"begin with 'backbone\.'; write a file of these"):
+            build(tmp_path / "p.pth", name)
+    segmenter = build_smp_network("Unet", {"name": name, "weights": None}, in_channels=3)
+    torch.save(segmenter.state_dict(), tmp_path / "merged.pt")
+    with pytest.raises(UserError, match=r"'encoder\.' \(\d+ others do not.*init_from=RUN"):
+        encoder(tmp_path / "merged.pt", name)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

