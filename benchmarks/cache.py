@@ -26,7 +26,7 @@ from datamodules.loading.cache_builder import CacheBuild, build_cache
 from datamodules.loading.dataset import ManifestDataset
 from datamodules.manifest.manifest import Manifest
 
-IMAGES_OF_SPLIT = {"train": 64, "valid": 8, "test": 22}
+IMAGES_OF_SPLIT = {"train": 32, "valid": 8, "test": 22}
 
 
 def private_mb() -> float:
@@ -119,7 +119,7 @@ def drop_from_memory(files: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def epochs(pairs: int = 7, size: int = 256) -> None:
+def epochs(pairs: int = 5, size: int = 256) -> None:
     """Print the cost of the checks in a first epoch, in which every image is compared."""
     seconds = 0.0
     own = row_files.checksum
