@@ -38,7 +38,11 @@ from datamodules.formats.image_io import ImageReader
 from datamodules.image_size import ImageSize
 from datamodules.loading.cache_builder import build_cache
 from datamodules.loading.dataset import ManifestDataset, collate
-from datamodules.loading.shared_memory import PREFETCH_FACTOR, check_shared_memory
+from datamodules.loading.shared_memory import (
+    PREFETCH_FACTOR,
+    check_shared_memory,
+    end_if_batch_is_lost,
+)
 from datamodules.manifest.leakage import leakage_stats, merge_near_duplicate_groups
 from datamodules.manifest.manifest import (
     SPLITS,
@@ -166,11 +170,12 @@ def _loader_arguments(seed: int, num_workers: NumWorkers) -> dict[str, Any]:
             torch.Generator().manual_seed(seed)
         ),  # without its own generator a loader uses up the global random stream
         "prefetch_factor": PREFETCH_FACTOR if workers else None,
-        "worker_init_fn": _set_worker_signals,
+        "worker_init_fn": _prepare_worker,
     }
 
 
-def _set_worker_signals(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
+    end_if_batch_is_lost()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the process it comes from
 

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import stat
+import threading
 import weakref
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 CHUNK = 2**22  # bytes that are written at once
+_position = threading.Lock()  # of files, where a call cannot name it
 _NO_ALLOCATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 
 
@@ -62,10 +64,32 @@ def reserve(file: int, size: int) -> None:
 
 
 def _write_all(file: int, data: Any, offset: int) -> None:
-    view = memoryview(data).cast("B") if not isinstance(data, memoryview) else data
+    view = memoryview(data)
     while view.nbytes:
-        written = os.pwrite(file, view, offset)
+        written = _write_at(file, view, offset)
         view, offset = view[written:], offset + written
+
+
+def _write_at(file: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, offset)
+    with _position:  # Windows
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.write(file, data)
+
+
+def _read_at(file: int, size: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file, size, offset)
+    with _position:
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.read(file, size)
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a file; a FIFO in its place does not wait for a writer."""
+    more = (getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_BINARY"))
+    return os.open(path, flags | sum(more), 0o600)
 
 
 class RowWriter:
@@ -78,6 +102,7 @@ class RowWriter:
 
     Attributes:
         checksums: CRC-32 of each row, uint32 `N`.
+        close: Function that closes the file, which is not needed any more.
 
     Raises:
         OSError: There is not enough space, here or in any method.
@@ -88,13 +113,10 @@ class RowWriter:
         self.header = npy_header(self.dtype, self._shape)
         self._bytes = int(np.prod(self._shape[1:], dtype=np.int64)) * self.dtype.itemsize
         self.size = len(self.header) + self._bytes * self._shape[0]
-        self._file = path.open("x+b", buffering=0)
-        try:
-            reserve(self._file.fileno(), self.size)
-            _write_all(self._file.fileno(), self.header, 0)
-        except BaseException:
-            self._file.close()
-            raise
+        self._file = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self.close = weakref.finalize(self, os.close, self._file)
+        reserve(self._file, self.size)
+        _write_all(self._file, self.header, 0)
         self.checksums = np.full(self._shape[0], checksum(bytes(self._bytes)), np.uint32)
 
     def write(self, row: int, values: np.ndarray) -> None:
@@ -104,21 +126,17 @@ class RowWriter:
             raise ValueError(f"a row has the shape {self._shape[1:]}, not {values.shape}")
         flat = values.reshape(-1).view(np.uint8)
         self.checksums[row] = checksum(flat)
-        _write_all(self._file.fileno(), flat, len(self.header) + row * self._bytes)
+        _write_all(self._file, flat, len(self.header) + row * self._bytes)
 
     def read(self, row: int) -> np.ndarray:
         """Return a row that was written."""
-        data = os.pread(self._file.fileno(), self._bytes, len(self.header) + row * self._bytes)
+        data = _read_at(self._file, self._bytes, len(self.header) + row * self._bytes)
         return np.frombuffer(data, self.dtype).reshape(self._shape[1:])
-
-    def close(self) -> None:
-        """Close the file, which is not needed any more."""
-        self._file.close()
 
     def finish(self) -> None:
         """Wait until the disk has everything, and close the file."""
-        with self._file:
-            os.fsync(self._file.fileno())
+        os.fsync(self._file)
+        self.close()
 
 
 class OpenFile:
@@ -136,8 +154,7 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         try:
-            # a FIFO in its place would otherwise wait for a writer
-            number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            number = _open(path, os.O_RDONLY)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise  # the file is not to blame
@@ -167,7 +184,7 @@ class OpenFile:
         parts, missing = [], size
         try:
             while missing:  # one call reads at most 2 GB
-                parts.append(os.pread(self._file, missing, start + size - missing))
+                parts.append(_read_at(self._file, missing, start + size - missing))
                 missing -= len(parts[-1])
                 if not parts[-1]:
                     raise DamagedFile(f"{self.name}{what} is cut short")

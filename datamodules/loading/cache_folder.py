@@ -49,6 +49,7 @@ def build_lock(place: Path) -> Iterator[bool]:
 def discard(place: Path) -> None:
     """Delete a cache; processes that have it open go on reading it."""
     aside = unfinished_folder(place)
+    shutil.rmtree(aside, ignore_errors=True)
     place.rename(aside)
     if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,8 +1,13 @@
 """Checks of the shared memory through which loader processes pass their batches."""
 
+import mmap
+import os
 import re
 import shutil
+import sys
 import traceback
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 from datamodules.errors import UserError
@@ -12,7 +17,11 @@ PREFETCH_FACTOR = 4  # batches that a worker prepares ahead
 SEMAPHORE_BYTES = 16 * 4096  # semaphores of a worker's queues, one page each
 FAILURE = re.compile(  # PyTorch's messages if shared memory is full, missing or not writable
     r"shared memory ?\(shm\)|out of shared memory|shared memory object|unable to mmap .* from file"
+    r"|exited unexpectedly with exit code 28"
 )
+LOST_BATCH = 28  # exit code of a loader process whose batch did not fit into shared memory
+# the same for forked processes, as PyTorch does not always know the code; one page that they share
+_lost_batch = mmap.mmap(-1, 1)
 SHARED_MEMORY_HINT = (
     "set datamodule.num_workers=0, or give it more shared memory (docker run --shm-size=8g, or"
     " --ipc=host)"
@@ -41,22 +50,49 @@ def check_shared_memory(workers: int, batch_bytes: int) -> None:
         )
 
 
+def end_if_batch_is_lost() -> None:
+    """Let a loader process end if it cannot pass on a batch.
+
+    Python's queue would print the error and drop the batch, and the run would wait for it forever.
+    """
+
+    def end(error: BaseException, batch: object) -> None:
+        """End this process; PyTorch then raises an error with its exit code in the main process."""
+        lost = FAILURE.search(str(error)) is not None
+        if not lost:
+            traceback.print_exception(error)
+            sys.stderr.flush()
+        _lost_batch[0] = int(lost)
+        os._exit(LOST_BATCH if lost else 1)
+
+    Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+
+
 def shared_memory_error(error: Exception) -> UserError | None:
     """Return a UserError that names the key if `error` is due to shared memory, else None.
 
     Args:
         error: The error that ended the run.
     """
-    message = str(error)
+    message = " ".join(map(str, _chain(error)))
     if "Too many open files" in message:  # another limit is the cause
         return None
     of_tensors = isinstance(error, RuntimeError) and FAILURE.search(message)
-    if not of_tensors and not (isinstance(error, OSError) and _raised_by_semaphore(error)):
+    of_semaphores = isinstance(error, OSError) and _raised_by_semaphore(error)
+    # a process that ended because of it shows in many ways, such as a connection that is reset
+    if not _lost_batch[0] and not of_tensors and not of_semaphores:
         return None
     return UserError(
         "the loader processes (datamodule.num_workers) ran out of shared memory, or may not use"
         f" it, on this machine; {SHARED_MEMORY_HINT}"
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what led to it: a worker that died in it `exited unexpectedly`."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _raised_by_semaphore(error: BaseException) -> bool:

@@ -35,8 +35,9 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
     """
     mark = root / MARKER_FILE
     _refuse_real_data(root)  # before a lock file is written beside it
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{root}.lock"):
+    with _explained_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{root}.lock"), _explained_errors(root):
         _refuse_real_data(root)
         if mark.is_file() and json.loads(mark.read_text()) == parameters:
             yield None
@@ -52,10 +53,17 @@ def write_once(root: Path, parameters: dict[str, Any]) -> Iterator[Path | None]:
             (fresh / MARKER_FILE).write_text(json.dumps(parameters))
             shutil.rmtree(root, ignore_errors=True)
             fresh.rename(root)
-        except OSError as error:
-            raise file_error(error, root) or error from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def _explained_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fix = "set paths.cache, or datamodule.root, to a folder that can be used"
+        raise file_error(error, root, fix) or error from error
 
 
 def write_picture(path: str | Path, pixels: np.ndarray, settings: Sequence[int] = ()) -> None:

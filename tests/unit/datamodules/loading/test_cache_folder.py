@@ -182,6 +182,15 @@ def test_what_may_be_in_use_is_not(manifest, tmp_path):
         assert set(names(folder)) >= {*(path.name for path in kept), "images-89ab.lock"}
 
 
+def test_a_system_that_cannot_read_and_write_at_a_position(manifest, tmp_path, monkeypatch):
+    expected = build_cache(manifest, 64, 1, tmp_path / "one")
+    for name in ("pread", "pwrite", "posix_fallocate"):
+        monkeypatch.delattr(row_files.os, name)
+    found = build_cache(manifest, 64, 1, tmp_path / "two")
+    assert np.array_equal(found.images, expected.images)
+    assert np.array_equal(found.truth(1, 1), expected.truth(1, 1))
+
+
 WAIT = """
 import sys, time
 from pathlib import Path
