@@ -4,14 +4,16 @@ The new content is on the disk before it takes the old file's place, so that nei
 process nor a full disk damages what was there. Imports nothing heavy.
 """
 
+import errno
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 UNFINISHED = re.compile(r"\..+\.(\d+)")  # name of an unfinished file: .NAME.PROCESS
 
 
@@ -48,12 +50,17 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 def _sync_folder(folder: Path) -> None:
     """Write a folder's entries to the disk; file systems without that keep their own promises."""
-    with suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError:  # Windows opens no folder
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:
