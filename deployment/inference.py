@@ -59,7 +59,9 @@ class Preprocessing:
     @property
     def reader(self) -> ImageReader:
         """Reader of the image files."""
-        return ImageReader(self.frame, self.max_pixels, self.ignore_dicom_windows)
+        return ImageReader(
+            self.frame, self.max_pixels, ignore_dicom_windows=self.ignore_dicom_windows
+        )
 
     def read(self, path: Path) -> SourceImage:
         """Decode an image file.

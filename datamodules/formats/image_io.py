@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.formats.file_content import check_file, read_bytes
 from datamodules.formats.gray_levels import (
     EIGHT_BITS,
     MAX_UNIFORM_SPREAD,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from datamodules.formats.volumes import SliceIndex
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageReader.max_pixels` is checked instead, from the header
+# formats of Pillow that are read; others run programs (EPS: Ghostscript), or have no pixels
+IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 ORIENTATION_TAG, PHOTOMETRIC_TAG, BITS_TAG = 274, 262, 258  # of EXIF and TIFF
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -49,12 +52,14 @@ class ImageReader:
             multi-frame DICOM or a 4-D volume; None refuses such files, and `channels` reads all
             their frames as the channels of one image.
         max_pixels: Largest image that is decoded, in pixels.
+        max_file_bytes: Largest file that is read whole, in bytes.
         ignore_dicom_windows: True to read the values of DICOMs, to which the window of the data set
             is applied, and not to apply their own windows.
     """
 
     frame: int | Literal["channels"] | None = None
     max_pixels: int = MAX_IMAGE_PIXELS
+    max_file_bytes: int = MAX_FILE_BYTES
     ignore_dicom_windows: bool = False
 
     def read(
@@ -104,7 +109,8 @@ class ImageReader:
 
             gray = read_dicom(path, data, self)
             return gray if channels == 1 else replace(gray, pixels=gray.pixels.repeat(channels, 2))
-        data = read_bytes(path) if data is None else data
+        # read here, because Pillow would map a TIFF into memory and then turn it wrongly
+        data = read_bytes(path, self.max_file_bytes) if data is None else data
         image = self._open(path, data)
         before = read_orientation(image)  # Pillow turns a TIFF while it decodes it
         _load(path, image)
@@ -217,16 +223,14 @@ class ImageReader:
             return shown[::-1] if stored else shown
 
     def _open(self, path: Path, data: bytes | None) -> Image.Image:
+        if data is None:
+            check_file(path, self.max_file_bytes)
         try:
-            image = Image.open(path if data is None else io.BytesIO(data))
+            image = Image.open(path if data is None else io.BytesIO(data), formats=IMAGE_FORMATS)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             frame = 0 if self.frame == "channels" else self.frame
             if frame is not None or frames > 1:
                 image.seek(check_frame(path, frames, frame))
-        except FileNotFoundError as error:
-            raise ManifestError(
-                f"{path} does not exist; restore the file or take it out of the data set"
-            ) from error
         except ManifestError:
             raise
         except Exception as error:  # damaged headers make Pillow raise anything, also KeyError
@@ -336,21 +340,6 @@ def bit_depth(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":
         return data[24]
     return int(np.max(getattr(image, "tag_v2", {}).get(BITS_TAG, 8)))
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file; Pillow would map a TIFF into memory and then turn it wrongly."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ManifestError(
-            f"{path} does not exist; restore the file or take it out of the data set"
-        ) from error
-    except OSError as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data"
-            " set"
-        ) from error
 
 
 def _load(path: Path, image: Image.Image) -> None:

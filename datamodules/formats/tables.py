@@ -1,8 +1,8 @@
 """Layouts of tables: CSV, TSV or XLSX with one row per image, or several."""
 
 import io
-import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.errors import ContentError, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError
+from datamodules.formats.file_content import check_file, parse_json, read_bytes, shorten
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -65,7 +66,7 @@ class TableLayout(Layout):
         found = []
         for file in table_files(tree):
             try:
-                table = read_table(tree.path(file))
+                table = read_table(tree.path(file), tree.reader.max_file_bytes)
             except ManifestError:
                 continue
             try:
@@ -94,7 +95,7 @@ class TableLayout(Layout):
         for file in files:
             if file not in tree.files:
                 raise ManifestError(f"datamodule.table={file} does not exist below {tree.root}")
-            table = read_table(tree.path(file))
+            table = read_table(tree.path(file), tree.reader.max_file_bytes)
             if len(files) > 1 and not set(options.columns.values()) <= set(table.columns):
                 continue
             columns = find_columns(table, options.columns)
@@ -193,19 +194,40 @@ class MaskTable(TableLayout):
         return LayoutContent(made, classes, None, None, _group_is(tree, made, columns), counted)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def _check_workbook(path: Path, max_bytes: int) -> None:
+    """Refuse an XLSX, which is a zip, whose parts are larger than is read."""
+    check_file(path, max_bytes)
+    with zipfile.ZipFile(path) as file:
+        size = sum(info.file_size for info in file.infolist())
+    if size > max_bytes:
+        raise ManifestError(
+            f"{path} unpacks to {size:,} bytes, above the limit of {max_bytes:,}; save it as CSV, or"
+            f" set datamodule.max_file_bytes={size} to read it"
+        )
+
+
+def read_table(path: Path, max_bytes: int = MAX_FILE_BYTES) -> pd.DataFrame:
     """Read a table as text; the separator is found, and blanks around names do not matter.
 
     A first line that begins with `#` is a comment.
+
+    Args:
+        path: The file.
+        max_bytes: Largest file that is read, in bytes.
 
     Raises:
         ManifestError: It cannot be read.
     """
     try:
         if path.suffix.lower() == ".xlsx":
+            _check_workbook(path, max_bytes)
             table = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
-            text = decode_text(path.read_bytes())
+            text = decode_text(read_bytes(path, max_bytes))
+            if "\0" in text:
+                raise ManifestError(
+                    f"{path} cannot be read as a table (it holds NUL bytes); export it again"
+                )
             if text.startswith("#"):
                 text = text.partition("\n")[2]
             table = pd.read_csv(
@@ -219,8 +241,11 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ManifestError(
             f"{path} needs the package openpyxl; pip install openpyxl, or save it as CSV"
         ) from error
-    except (OSError, ValueError, UnicodeDecodeError, KeyError) as error:
-        raise ManifestError(f"{path} cannot be read as a table ({error})") from error
+    except ManifestError:
+        raise
+    except Exception as error:  # openpyxl and pandas raise anything for damaged files
+        reason = shorten(" ".join(str(error).split()))
+        raise ManifestError(f"{path} cannot be read as a table ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table
 
@@ -440,7 +465,7 @@ def _add_mask(
         return
     if text.startswith("{"):
         try:
-            record.outlines.append(Outline(name, where, validate_rle(json.loads(text))))
+            record.outlines.append(Outline(name, where, validate_rle(parse_json(text, where))))
         except ValueError as error:
             raise ContentError(f"{where} has an RLE that cannot be used: {error}") from error
         return

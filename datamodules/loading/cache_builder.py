@@ -18,6 +18,7 @@ from filelock import FileLock
 from rich.progress import track
 
 from datamodules.errors import ManifestError, UserError
+from datamodules.formats.file_content import read_bytes
 from datamodules.formats.gray_levels import (
     LEVEL_MAP_DTYPE,
     N_QUANTILES,
@@ -30,7 +31,7 @@ from datamodules.formats.gray_levels import (
 )
 from datamodules.formats.image_cache import UNREADABLE_FILE, ImageCache
 from datamodules.formats.image_files import is_volume
-from datamodules.formats.image_io import is_nearly_uniform, read_bytes
+from datamodules.formats.image_io import is_nearly_uniform
 from datamodules.formats.rle import decode_rle
 from datamodules.formats.volumes import decoded_volume, forget_volumes
 from datamodules.image_size import ImageSize, ImageSizeLike
@@ -247,7 +248,8 @@ def _fill_cache(
     def cache_row(row: int) -> list[bytes]:
         """Write one row into the arrays and return the RLE counts of its masks."""
         # a volume is read once for all its slices, not here
-        data = None if is_volume(paths[row]) else read_bytes(paths[row])
+        whole = not is_volume(paths[row])
+        data = read_bytes(paths[row], manifest.reader.max_file_bytes) if whole else None
         view = load_view(manifest, row, channels, data)
         pixels = view.pixels
         height, width = pixels.shape[:2]

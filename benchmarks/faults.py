@@ -1,0 +1,27 @@
+"""Faults: what the project does with hostile input, kills, full disks and odd ends.
+
+python benchmarks/faults.py hostile [--kinds KIND ...] [--workers 2] [--json FILE]
+"""
+
+import argparse
+import sys
+
+import parts  # noqa: F401  (puts the repository on the path)
+
+from benchmarks.hostile import main as hostile
+
+COMMANDS = {"hostile": hostile}
+
+
+def main() -> int:
+    """Run one command; its exit code is 1 if anything did not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=module.__doc__.splitlines()[0]))
+    arguments = parser.parse_args()
+    return COMMANDS[arguments.command].run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
