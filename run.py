@@ -24,7 +24,10 @@ def job(cfg: "DictConfig") -> float | None:
 
 
 def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `work`; a user error ends the process with one sentence and no traceback."""
+    """Call `work`; an error ends the process with one sentence and no traceback.
+
+    What no sentence explains is a bug; its traceback is then kept in a file.
+    """
     try:
         return work(*arguments)
     except Exception as error:
@@ -32,7 +35,9 @@ def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
 
         sentence = user_message(error)
         if sentence is None:
-            raise
+            from engine.bug_report import EXIT_CODE, report_bug
+
+            sentence = report_bug(error), EXIT_CODE
         print(f"{rank_prefix()}{sentence[0]}", file=sys.stderr)
         sys.exit(sentence[1])
 

@@ -45,6 +45,7 @@ from engine.seen_images import (
 from engine.tracking.logger import close_loggers
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.checkpoint_schema import check_complete
 from lightning_modules.configured_weights import drop_replaced_weights, find_requests
 from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
 from lightning_modules.hardware import (
@@ -605,6 +606,7 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     if start is None:
         return False
     checkpoint = checkpoint_io.read_checkpoint(start)
+    check_complete(checkpoint, start)
     checkpoint_io.check_compatible(module, checkpoint, start)
     changed = check_settings(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs

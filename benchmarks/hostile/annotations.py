@@ -239,7 +239,13 @@ def _coco() -> Iterator[Case]:
     yield _coco_case("a polygon of 400,000 points", points, right=lambda data: True)
 
 
-def _coco_case(name: str, change: Callable[[Any], Any], right: Any = None, **more: Any) -> Case:
+def _coco_case(
+    name: str,
+    change: Callable[[Any], Any],
+    right: Any = None,
+    names: tuple[str, ...] = ("instances_default.json",),
+    **more: Any,
+) -> Case:
     return _case(
         "COCO",
         name,

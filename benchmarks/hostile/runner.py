@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 20.0  # seconds after which a case counts as a hang
+TIMEOUT = 30.0  # seconds after which a case counts as a hang
 MAX_SECONDS = 2.0  # of the processor, so that other processes on the machine do not count
 MAX_GROWTH = 2**30  # bytes
 ADDRESS_SPACE = 6 * 2**30  # bytes above what is mapped already; spares the machine a bomb

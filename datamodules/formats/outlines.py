@@ -15,6 +15,7 @@ CLIP_TOLERANCE = 2.0  # pixels by which a polygon may extend beyond its image; i
 CLIPPED = "polygon up to 2 px outside the image: clipped"
 DEGENERATE = "polygon without an area: dropped"
 ELLIPSE_POINTS = 180
+MAX_POLYGONS = 10_000  # of one object; more take seconds
 
 
 def fill_polygons(
@@ -35,6 +36,11 @@ def fill_polygons(
         ManifestError: A polygon has an odd number of coordinates, one that is not a finite number,
             or a point more than CLIP_TOLERANCE pixels outside the image.
     """
+    if len(polygons) > MAX_POLYGONS:
+        raise ManifestError(
+            f"{where} has {len(polygons):,} polygons, and an object may have {MAX_POLYGONS:,};"
+            " write its mask as RLE"
+        )
     filled, notes = [], []
     for polygon in polygons:
         points = _check_numbers(polygon, where)

@@ -201,8 +201,8 @@ def _check_workbook(path: Path, max_bytes: int) -> None:
         size = sum(info.file_size for info in file.infolist())
     if size > max_bytes:
         raise ManifestError(
-            f"{path} unpacks to {size:,} bytes, above the limit of {max_bytes:,}; save it as CSV, or"
-            f" set datamodule.max_file_bytes={size} to read it"
+            f"{path} unpacks to {size:,} bytes, above the limit of {max_bytes:,}; save it as CSV,"
+            f" or set datamodule.max_file_bytes={size} to read it"
         )
 
 
