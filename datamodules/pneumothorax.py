@@ -117,7 +117,8 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
     """Return line number, id and RLE text of every row that is not blank."""
     check_file(path, MAX_FILE_BYTES, "restore the file or name another")
     try:
-        with io.StringIO(_read_csv_text(path), newline="") as file:
+        content = io.BytesIO(_read_table_bytes(path))
+        with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             separator = find_separator(first)
             header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
@@ -148,15 +149,17 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
         ) from error
 
 
-def _read_csv_text(path: Path) -> str:
-    """Return the text of a table, unpacked, which is refused above MAX_FILE_BYTES."""
+def _read_table_bytes(path: Path) -> bytes:
+    """Return the content of a table, unpacked, which is refused above MAX_FILE_BYTES."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ManifestError(
             f"{path} unpacks to more than {MAX_FILE_BYTES:,} bytes; restore it from its source"
         )
-    return data.decode("utf-8-sig")
+    if b"\0" in data:
+        raise ManifestError(f"{path} holds NUL bytes, so it is no CSV; restore it from its source")
+    return data
 
 
 def _plain_text(text: str) -> str:

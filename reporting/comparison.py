@@ -23,7 +23,13 @@ from reporting.run_folder import (
     group_by_config,
     overall_scores,
 )
-from reporting.tables import format_number, format_with_sd, print_differences, terminal_table
+from reporting.tables import (
+    format_number,
+    format_with_sd,
+    print_differences,
+    spreadsheet_cell,
+    terminal_table,
+)
 
 
 def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -140,7 +146,9 @@ def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: "" if value != value else value for name, value in row.items()})
+        writer.writerow(
+            {name: "" if value != value else spreadsheet_cell(value) for name, value in row.items()}
+        )
     atomic_write(path, file.getvalue().encode())
 
 

@@ -9,11 +9,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.hostile import annotations, checkpoints, images, tables
+from benchmarks.hostile import annotations, checkpoints, config, images, runs, tables
 from benchmarks.hostile.runner import BAD, Case, Result, Table, run_cases
 from benchmarks.hostile.template import write_template
 
-MODULES = (annotations, tables, images, checkpoints)
+MODULES = (annotations, tables, images, runs, config, checkpoints)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

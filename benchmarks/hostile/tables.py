@@ -103,6 +103,12 @@ def _label_tables() -> Iterator[Case]:
         lambda lines: [*lines[:3], lines[3].partition(",")[0] + ",", *lines[4:]],
         right=lambda data: len(data.table) == 23,
     )
+    yield _table_case(
+        kind,
+        "an image above the folder",
+        _put(3, "../../etc/passwd,sick"),
+        right=lambda data: len(data.table) == 23,
+    )
     for name, change in {
         "no column label": lambda lines: [line.partition(",")[0] for line in lines],
         "an empty name of a column": lambda lines: ["image,", *lines[1:]],
@@ -111,7 +117,6 @@ def _label_tables() -> Iterator[Case]:
         "one infinite label": _put(3, "films/case02.png,inf"),
         "a class for each image": numbers(*(f"c{n}" for n in range(24))),
         "an image twice": lambda lines: [*lines, lines[1]],
-        "an image above the folder": _put(3, "../../etc/passwd,sick"),
         "rows of other lengths": _put(3, "films/case02.png,sick,and,more"),
         "an open quote": _put(3, '"films/case02.png,sick'),
         "only a header": lambda lines: lines[:1],
@@ -416,6 +421,11 @@ def _meta_json() -> Iterator[Case]:
             entries = [
                 {"image_path": row["image"], "has_pnx": 0, "split": row["split"]} for row in rows
             ]
+            for item, entry in zip(small_items(), entries, strict=True):
+                if (item.labels > 0).any() and item.name != "case02":
+                    path = f"masks/{item.name}.png"
+                    save(folder / "data" / path, (item.labels > 0) * np.uint8(255))
+                    entry |= {"mask_path": path, "has_pnx": 1}
             entries[2] |= change
             (folder / "data/meta.json").write_text(json.dumps(entries))
             return lambda: prepared(_table_module(folder, "meta.json"))
@@ -540,7 +550,11 @@ def _chestx_det() -> Iterator[Case]:
         (root / "ChestX_Det_train.json").write_text(json.dumps([far]))
         (root / "ChestX_Det_test.json").write_text(json.dumps([entry | {"file_name": "2.png"}]))
         made = ChestXDetDataModule(
-            root=str(root), cache_dir=str(folder / "cache"), image_size=32, num_workers=0
+            root=str(root),
+            cache_dir=str(folder / "cache"),
+            image_size=32,
+            num_workers=0,
+            classes=["Effusion"],
         )
         return lambda: prepared(made)
 

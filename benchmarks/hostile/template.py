@@ -136,7 +136,7 @@ def reference_words(trained: Path) -> Sequence[Sequence[str]]:
     return test, resume
 
 
-def in_fork(work) -> None:  # noqa: ANN001
+def in_fork(work) -> None:
     """Call a function in a process of its own, so that this one keeps a single thread.
 
     Raises:

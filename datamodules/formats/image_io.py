@@ -101,7 +101,9 @@ class ImageReader:
         if is_volume(path):
             from datamodules.formats.volumes import read_slice  # imports this module
 
-            return read_slice(path, index, channels, self.frame, self.max_pixels)
+            return read_slice(
+                path, index, channels, self.frame, self.max_pixels, self.max_file_bytes
+            )
         if is_dicom(path, data):
             from datamodules.formats.dicom import (
                 read_dicom,  # pydicom takes half a second to import, and most runs have no DICOM

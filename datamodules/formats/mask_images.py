@@ -508,7 +508,7 @@ def _describe_volume(path: Path, reader: ImageReader) -> MaskContent:
     """Return which values a whole label volume holds."""
     from datamodules.formats.volumes import read_volume
 
-    values = read_volume(path, _mask_frame(path, reader)).values
+    values = read_volume(path, _mask_frame(path, reader), reader.max_file_bytes).values
     content = _describe_gray(path, values.reshape(-1, values.shape[2]))[1]
     return replace(content, separate=_are_connected_in_3d(values, content.values))
 
@@ -547,7 +547,9 @@ def _load_values(
     if is_volume(path):
         from datamodules.formats.volumes import cut_slice
 
-        return _describe_gray(path, cut_slice(path, index, _mask_frame(path, reader)))
+        return _describe_gray(
+            path, cut_slice(path, index, _mask_frame(path, reader), reader.max_file_bytes)
+        )
     if path.suffix.lower() == ".npy":
         return _describe_gray(path, _load_array(path, reader.max_pixels))
     data = read_bytes(path, reader.max_file_bytes)

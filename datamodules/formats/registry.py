@@ -143,7 +143,7 @@ def describe_files(tree: FolderTree) -> str:
     folders = sorted({file.rpartition("/")[0] for file in tree.files})
     listed = ", ".join(f"{count} {kind}" for kind, count in common)
     odd = f"; {list_files(tree.special)} is no regular file" if tree.special else ""
-    odd += f"; {tree.unreadable[0]}" if tree.unreadable else ""
+    odd += "".join(f"; {sentence}" for sentence in tree.unreadable[:2])
     several = "s" * (len(tree.files) > 1)
     return (
         f"{len(tree.files)} file{several} ({listed}) in"

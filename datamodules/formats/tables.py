@@ -1,8 +1,10 @@
 """Layouts of tables: CSV, TSV or XLSX with one row per image, or several."""
 
+import csv
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,7 +69,9 @@ class TableLayout(Layout):
         for file in table_files(tree):
             try:
                 table = read_table(tree.path(file), tree.reader.max_file_bytes)
-            except ManifestError:
+            except ManifestError as error:
+                if str(error) not in tree.unreadable:
+                    tree.unreadable.append(str(error))
                 continue
             try:
                 columns = find_columns(table, options.columns)
@@ -230,8 +234,9 @@ def read_table(path: Path, max_bytes: int = MAX_FILE_BYTES) -> pd.DataFrame:
                 )
             if text.startswith("#"):
                 text = text.partition("\n")[2]
+            check_header(text, path)
             table = pd.read_csv(
-                io.StringIO(text),
+                io.BytesIO(text.encode()),  # StringIO takes four bytes a letter
                 sep=find_separator(text),
                 dtype=str,
                 keep_default_na=False,
@@ -258,6 +263,21 @@ def decode_text(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
+
+
+def check_header(text: str, path: Path) -> None:
+    """Refuse a table with two columns of one name, of which only the first would be read.
+
+    Raises:
+        ManifestError: The message names the column.
+    """
+    line = text.partition("\n")[0]
+    names = [name.strip() for name in next(csv.reader([line], delimiter=find_separator(line)), [])]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise ManifestError(
+            f"{path} has the column '{shorten(twice[0], 60)}' twice; rename or remove one"
+        )
 
 
 def find_separator(text: str) -> str:
@@ -499,7 +519,12 @@ def _decode_pairs(
             " made for these images, or the side of the square images that they were made for"
         )
     made_for = (height, width) if rle_size == "image" else (int(rle_size), int(rle_size))
-    numbers = np.array(text.split(), np.int64)
+    try:
+        numbers = np.array(text.split(), np.int64)
+    except (ValueError, OverflowError) as error:
+        raise ContentError(
+            f"{where} has a run length that is no whole number of pixels; correct it"
+        ) from error
     if len(numbers) % 2 or numbers[0] < 1:
         raise ContentError(
             f"{where} has run lengths that are no pairs 'start length' from 1 on; write the path of"

@@ -41,7 +41,13 @@ from datamodules.formats.meta_json import is_meta_json, read_meta_rows
 from datamodules.formats.outlines import image_side
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
 from datamodules.formats.schema import parse_by_schema
-from datamodules.formats.tables import FALSE, TRUE, check_groups, find_separator
+from datamodules.formats.tables import (
+    FALSE,
+    TRUE,
+    check_groups,
+    check_header,
+    find_separator,
+)
 from datamodules.formats.volumes import SliceIndex, read_grid
 
 MANIFEST_VERSION = 1
@@ -118,7 +124,7 @@ class Manifest:
     reader: ImageReader = DEFAULT_READER
 
     def __post_init__(self) -> None:
-        _check_table(self.rows)
+        _check_table(self.rows, "the manifest" if self.source is None else str(self.source))
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
             str
@@ -371,6 +377,13 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Missing = Annotated[float, AfterValidator(lambda number: _check_missing(number))] | None
 
 
+def _unique(classes: list[str]) -> list[str]:
+    """Return the names of the classes, none of them twice."""
+    if len(set(classes)) < len(classes):
+        raise ValueError("should name each class once")
+    return classes
+
+
 def _check_missing(number: float) -> float:
     """Return NaN, by which pandas marks an empty cell."""
     if number == number:
@@ -402,7 +415,7 @@ class ManifestHead(TypedDict, total=False):
     """Head of a manifest: the first line of a CSV, or the keys of a JSON beside its rows."""
 
     version: Annotated[int, Field(strict=True, ge=1)]
-    classes: Annotated[list[Name], Field(min_length=1)]
+    classes: Annotated[list[Name], Field(min_length=1), AfterValidator(lambda c: _unique(c))]
     group_is: Annotated[str, Field(strict=True)]
     phantom: StrictBool
     mask_values: dict[str, str | list[str]] | None
@@ -528,17 +541,17 @@ def _are_paths(cell: Any) -> bool:
     )
 
 
-def _check_table(rows: pd.DataFrame) -> None:
+def _check_table(rows: pd.DataFrame, where: str) -> None:
     for name in REQUIRED_COLUMNS:
         if name not in rows:
             raise ManifestError(
-                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))});"
-                " add it"
+                f"{where} has no column '{name}' (it has"
+                f" {shorten(', '.join(map(str, rows.columns)))}); add it"
             )
         if rows[name].isna().any():
             raise ManifestError(
-                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
-                " fill it in or remove the row"
+                f"row {int(rows[name].isna().to_numpy().argmax())} of {where} has no {name}; fill"
+                " it in or remove the row"
             )
     for name in sorted((FILE_COLUMNS - MAY_BE_LISTS) & set(rows.columns)):
         odd = [
@@ -555,28 +568,28 @@ def _check_table(rows: pd.DataFrame) -> None:
                 f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write"
                 " the path of a file"
             )
-    _check_unique_ids(rows)
+    _check_unique_ids(rows, where)
     if "split" in rows:
         unknown = sorted({str(split) for split in rows["split"] if split not in SPLITS})
         if unknown:
             raise ManifestError(
-                f"split '{shorten(unknown[0], 60)}' is none of {', '.join(SPLITS)}; rename it"
-                " in the manifest"
+                f"split '{shorten(unknown[0], 60)}' is none of {', '.join(SPLITS)}; rename it in"
+                f" {where}"
             )
 
 
-def _check_unique_ids(rows: pd.DataFrame) -> None:
+def _check_unique_ids(rows: pd.DataFrame, where: str) -> None:
     for id in rows["id"]:
         if not isinstance(id, str | int | float):
             raise ManifestError(
-                f"the id {shorten(repr(id), 60)} of the manifest is neither a text nor a number;"
+                f"the id {shorten(repr(id), 60)} of {where} is neither a text nor a number;"
                 " correct it"
             )
     twice = rows["id"][rows["id"].duplicated()]
     if len(twice):
         raise ManifestError(
-            f"id '{twice.iloc[0]}' occurs {int((rows['id'] == twice.iloc[0]).sum())} times in the"
-            " manifest; ids must be unique"
+            f"id '{twice.iloc[0]}' occurs {int((rows['id'] == twice.iloc[0]).sum())} times in"
+            f" {where}; ids must be unique"
         )
 
 
@@ -601,10 +614,12 @@ def _read_manifest_csv(path: Path, max_bytes: int) -> tuple[dict[str, Any], pd.D
     commented = first.startswith("#")
     if commented:
         text = rest
+    check_header(text, path)
     how: dict[str, Any] = {"sep": find_separator(text)}
+    data = text.encode()  # StringIO takes four bytes a letter
     types = {"image": str, "mask": object, "split": str}
-    table = pd.read_csv(io.StringIO(text), dtype=types, **how)
-    texts = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, **how)
+    table = pd.read_csv(io.BytesIO(data), dtype=types, **how)
+    texts = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, **how)
     for name in {"id", "group"} & set(table.columns):  # a patient may be called NA
         table[name] = texts[name].str.strip().replace("", None)
     if "group" in table:
