@@ -109,7 +109,10 @@ def main() -> None:
     warnings.filterwarnings(
         "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='engine\.sweeps\.hydra_callback"
     )
-    run_or_exit(hydra.main(config_path=str(CONF), config_name="run")(job))
+    from engine.umask import narrow_umask
+
+    with narrow_umask():
+        run_or_exit(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 
 if __name__ == "__main__":

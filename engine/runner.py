@@ -21,7 +21,11 @@ from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
 from engine import resume
-from engine.data_classes import set_classes_from_data, set_known_classes
+from engine.data_classes import (
+    set_classes_from_data,
+    set_known_classes,
+    takes_classes_from_data,
+)
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.evaluation_precision import FULL_PRECISION, set_evaluation_precision
@@ -45,7 +49,7 @@ from engine.seen_images import (
 from engine.tracking.logger import close_loggers
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
-from lightning_modules.checkpoint_schema import check_complete
+from lightning_modules.checkpoint_schema import check_complete, check_record
 from lightning_modules.configured_weights import drop_replaced_weights, find_requests
 from lightning_modules.ensemble import Ensemble, load_members, top_checkpoints
 from lightning_modules.hardware import (
@@ -344,7 +348,8 @@ def _run_experiment(
     evaluated_checkpoint = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(
         cfg, "init_from"
     )
-    set_known_classes(cfg, _class_record(cfg, evaluated_checkpoint))
+    record = _class_record(cfg, evaluated_checkpoint)
+    set_known_classes(cfg, record)
     if cfg.ckpt_path and "fit" not in cfg.do:
         check_unchanged(cfg, find_run(str(cfg.ckpt_path)), task_overrides() or [])
     data = instantiate_config(cfg.datamodule)
@@ -425,7 +430,13 @@ def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | 
     """Return the training record of the checkpoint whose classes the run has; None in a fit."""
     if checkpoint is None or "fit" in cfg.do:
         return None
-    return _record_of(checkpoint)
+    record = check_record(checkpoint_io.read_metadata(checkpoint), checkpoint)
+    if record is None and takes_classes_from_data(cfg):
+        raise UserError(
+            f"{checkpoint} has no training_record, so its classes are unknown; set"
+            " module.classes=[...] as in its training, or name another checkpoint"
+        )
+    return record
 
 
 def check_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> None:

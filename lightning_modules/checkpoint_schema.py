@@ -28,14 +28,15 @@ Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
 Size = Annotated[int, Field(strict=True, ge=1, lt=MAX_SIZE)]
 Sides = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Ends = Annotated[list[Finite], Field(min_length=2, max_length=2)]
 KEEP = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
 
 @with_config(KEEP)
-class RecordedWindow(TypedDict, total=False):
+class RecordedWindow(TypedDict):
     """Window of a training; see `datamodules.base.TrainedWindow`."""
 
-    range: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None
+    range: Ends | list[Ends] | None
     given: StrictBool
 
 

@@ -702,7 +702,7 @@ def _class_folders() -> Iterator[Case]:
     def socket(root: Path) -> None:
         import socket as sockets
 
-        here = os.getcwd()
+        here = Path.cwd()
         os.chdir(root)
         sockets.socket(sockets.AF_UNIX).bind("normal/x.png")
         os.chdir(here)
@@ -717,7 +717,7 @@ def _class_folders() -> Iterator[Case]:
         (root / "normal/x.png").symlink_to("/nonexistent/x.png")
 
     def surrogates(root: Path) -> None:
-        os.rename(root / "normal/case00.png", os.fsencode(root) + b"/normal/\xff\xfe.png")
+        (root / "normal/case00.png").rename(root / os.fsdecode(b"normal/\xff\xfe.png"))
 
     def spelled(root: Path) -> None:
         layouts.save(root / "train/Normal/a.png", small_items()[0].image)

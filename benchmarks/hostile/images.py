@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom.pixels  # noqa: F401  (imported once for all cases)
+import SimpleITK  # noqa: F401
+import sklearn.model_selection  # noqa: F401
 from PIL import Image
 
 from benchmarks.hostile.annotations import own_data, prepared

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.hostile import annotations, checkpoints, config, images, runs, tables
 from benchmarks.hostile.runner import BAD, Case, Result, Table, run_cases
-from benchmarks.hostile.template import write_template
+from benchmarks.hostile.template import Template, write_template
 
 MODULES = (annotations, tables, images, runs, config, checkpoints)
 
@@ -46,14 +46,16 @@ def run_table(
         workers: Number of processes.
     """
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        template = write_template(Path(folder) / "template")
+        template = Template(Path(folder) / "template")
         chosen: list[Case] = [
             case
             for module in MODULES
             for case in module.cases(template)
             if (not kinds or case.kind in kinds) and names in case.name
-        ]
-        return run_cases(chosen[::every], Path(folder) / "cases", workers, print_bad)
+        ][::every]
+        if any(case.kind == checkpoints.KIND for case in chosen):
+            write_template(template)
+        return run_cases(chosen, Path(folder) / "cases", workers, print_bad)
 
 
 def print_bad(result: Result) -> None:

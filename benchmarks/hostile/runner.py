@@ -26,6 +26,7 @@ MAX_SECONDS = 2.0  # of the processor, so that other processes on the machine do
 MAX_GROWTH = 2**30  # bytes
 ADDRESS_SPACE = 6 * 2**30  # bytes above what is mapped already; spares the machine a bomb
 MAX_SENTENCE = 1500  # characters; a message that quotes a whole file is no sentence
+STATM = Path("/proc/self/statm")  # memory of this process in pages
 BAD = ("traceback", "hang", "memory", "wrong", "bad sentence", "changed", "slow")
 ENDS = ("sentence", "right", *BAD)
 
@@ -135,14 +136,14 @@ def _run_all(
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.close(reading)
-            with open(writing, "wb") as out:
+            with os.fdopen(writing, "wb") as out:
                 for n in numbers[worker::workers]:
                     result = run_case(cases[n], folder / f"{n}")
                     pickle.dump((n, result), out)
                     out.flush()
             os._exit(0)
         os.close(writing)
-        pipes.append(open(reading, "rb"))
+        pipes.append(os.fdopen(reading, "rb"))
     while pipes:
         for pipe in select.select(pipes, [], [])[0]:
             try:
@@ -182,7 +183,7 @@ def run_case(case: Case, folder: Path) -> Result:
 def _read_until(descriptor: int, seconds: float) -> bytes:
     """Return all bytes of a pipe; empty if its writer takes longer."""
     end, data = time.monotonic() + seconds, b""
-    with open(descriptor, "rb", buffering=0) as pipe:
+    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
         while (left := end - time.monotonic()) > 0:
             if select.select([pipe], [], [], left)[0]:
                 part = pipe.read(1 << 16)
@@ -229,18 +230,18 @@ def _prepare_and_act(case: Case, folder: Path, out: int) -> None:
 
 
 def _send(out: int, value: Any) -> None:
-    with open(out, "wb") as pipe:
+    with os.fdopen(out, "wb") as pipe:
         pickle.dump(value, pipe)
 
 
 def _resident() -> int:
     """Return the resident memory of this process in bytes."""
-    with open("/proc/self/statm") as file:
+    with STATM.open() as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _mapped() -> int:
-    with open("/proc/self/statm") as file:
+    with STATM.open() as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
@@ -296,8 +297,7 @@ def _judge_sentence(case: Case, sentence: str) -> tuple[str, str]:
 def _listing(folder: Path) -> list[tuple[str, int, int]]:
     """Return path, size and time of change of everything below a folder."""
     found = []
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            status = os.lstat(os.path.join(place, name))
-            found.append((os.path.join(place, name), status.st_size, status.st_mtime_ns))
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        found.append((str(path), status.st_size, status.st_mtime_ns))
     return sorted(found)

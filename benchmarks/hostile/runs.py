@@ -1,4 +1,4 @@
-"""Hostile run folders, beside a good one: the leaderboard shows the good one, with all its scores."""
+"""Hostile run folders beside a good one, which the leaderboard shows with all its scores."""
 
 import csv
 import io

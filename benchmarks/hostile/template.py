@@ -101,9 +101,8 @@ def small_items(count: int = 24, classes: int = 2) -> list[Drawn]:
     return draw(count, classes)
 
 
-def write_template(folder: Path) -> Template:
+def write_template(made: Template) -> None:
     """Write the data, and train and test one run of each task, in a process of its own."""
-    made = Template(folder)
     rng = np.random.default_rng(0)
     for n in range(40):
         noise = rng.integers(0, 90, (40, 40)) + 120 * (n % 2)
@@ -112,10 +111,9 @@ def write_template(folder: Path) -> Template:
         save(made.films / split / name / f"{n}.png", noise.astype(np.uint8))
     image_mask_folders(made.scans, draw(24, 1), NAMES[:1])
     in_fork(lambda: _train(made))
-    for name in (folder / MODULES_FILE).read_text().split():
+    for name in (made.folder / MODULES_FILE).read_text().split():
         with contextlib.suppress(Exception):  # a module may need that others were imported before
             importlib.import_module(name)
-    return made
 
 
 def _train(made: Template) -> None:

@@ -369,8 +369,8 @@ def _check_size(path: Path, reader: Any, max_bytes: int) -> None:
     limit = VOLUME_FACTOR * max_bytes
     if size > limit:
         raise ManifestError(
-            f"{path} has a header of {' x '.join(map(str, reader.GetSize()))} voxels, {size:,} bytes,"
-            f" above the limit of {limit:,}; replace it, or set"
+            f"{path} has a header of {' x '.join(map(str, reader.GetSize()))} voxels, which are"
+            f" {size:,} bytes, above the limit of {limit:,}; replace it, or set"
             f" datamodule.max_file_bytes={-(-size // VOLUME_FACTOR)} to read it"
         )
     if path.name.lower().endswith(".gz"):
@@ -379,13 +379,13 @@ def _check_size(path: Path, reader: Any, max_bytes: int) -> None:
             unpacked = int.from_bytes(file.read(4), "little")  # of the last 4 GB
         if unpacked < size % 2**32 and size < 2**32:
             raise ManifestError(
-                f"{path} has a header of {size:,} bytes of voxels, and holds {unpacked:,}; it is cut"
-                " off, replace the file or take it out of the data set"
+                f"{path} has a header of {size:,} bytes of voxels, and holds {unpacked:,}; it is"
+                " cut off, replace the file or take it out of the data set"
             )
     elif path.suffix.lower() == ".nii" and path.stat().st_size < size:
         raise ManifestError(
-            f"{path} has a header of {size:,} bytes of voxels, and holds {path.stat().st_size:,}; it"
-            " is cut off, replace the file or take it out of the data set"
+            f"{path} has a header of {size:,} bytes of voxels, and holds {path.stat().st_size:,};"
+            " it is cut off, replace the file or take it out of the data set"
         )
 
 
