@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from datamodules.own_data import OwnDataModule
 from tests.factories import layouts
 
 Change = Callable[[Path], Any]
+KINDS = (
+    *("COCO", "YOLO", "Pascal VOC", "CVAT", "LabelMe", "Label Studio", "nnU-Net"),
+    "class folders",
+)
 
 
 def own_data(folder: Path, **more: Any) -> OwnDataModule:
@@ -521,9 +527,14 @@ def _labelme() -> Iterator[Case]:
         return base64.b64encode(data.getvalue()).decode()
 
     def bomb() -> str:
-        data = io.BytesIO()
-        Image.new("1", (60_000, 60_000)).save(data, "PNG")
-        return base64.b64encode(data.getvalue()).decode()
+        """Return a PNG whose header announces 3.6 G pixels."""
+        head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+        chunks = head, b"IDAT" + zlib.compress(bytes(999)), b"IEND"
+        made = b"\x89PNG\r\n\x1a\n"
+        for chunk in chunks:
+            made += struct.pack(">I", len(chunk) - 4) + chunk
+            made += struct.pack(">I", zlib.crc32(chunk))
+        return base64.b64encode(made).decode()
 
     odd, even = "case01.json", "case02.json"  # of polygons, and of masks
     shape = ("shapes", 0)

@@ -18,6 +18,7 @@ from benchmarks.hostile.template import Template, reference_words
 from reporting.run_folder import RunFolder
 
 KIND = "checkpoints"
+KINDS = (KIND,)
 EVALUATES = 8.0  # seconds of a whole test or fit on a busy machine
 CUTS = 20
 FLIPS = 24

@@ -12,6 +12,7 @@ from benchmarks.hostile.template import Template
 from engine.user_code import CONF
 
 KIND = "config"
+KINDS = (KIND,)
 SECONDS = 5.0  # of a composition and the constructors of all parts
 # key -> values that are refused for every experiment
 REFUSED: dict[str, tuple[str, ...]] = {

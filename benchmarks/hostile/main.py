@@ -50,6 +50,7 @@ def run_table(
         chosen: list[Case] = [
             case
             for module in MODULES
+            if not kinds or set(kinds) & set(module.KINDS)
             for case in module.cases(template)
             if (not kinds or case.kind in kinds) and names in case.name
         ][::every]

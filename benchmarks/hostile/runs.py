@@ -18,6 +18,7 @@ from reporting.comparison import compare_runs
 from reporting.leaderboard import write_leaderboard
 from tests.factories.run_folder import labels, left
 
+KINDS = ("run folders",)
 GOOD, ODD = "a/good", "a/odd"
 LEADERBOARD_SECONDS = 6.0  # two bootstraps
 Change = Callable[[Path], None]

@@ -19,6 +19,8 @@ from datamodules.pneumothorax import read_siim_csv
 from datamodules.table import TableDataModule
 from tests.factories.layouts import save
 
+KINDS = ("tables", "manifests", "meta JSON", "SIIM CSV", "ChestX-Det", "bone labels")
+
 
 def cases(template: Template) -> Iterator[Case]:
     """Yield all cases of tables."""
@@ -441,11 +443,11 @@ def _meta_json() -> Iterator[Case]:
     yield Case("meta JSON", "entries of text and null", text_entry, ("meta.json",))
 
 
-def _file_case(kind: str, name: str, data: bytes, read: Callable[[Path], Any], file: str) -> Case:
+def _file_case(kind: str, name: str, data: Any, read: Callable[[Path], Any], file: str) -> Case:
     def prepare(folder: Path) -> Action:
         path = folder / "data" / file
         path.parent.mkdir()
-        path.write_bytes(data)
+        path.write_bytes(data() if callable(data) else data)
         return lambda: read(path)
 
     return Case(kind, name, prepare, (file,))
@@ -482,7 +484,7 @@ def _odd_files(kind: str, read: Callable[[Path], Any], file: str) -> Iterator[Ca
 
 
 def _siim() -> Iterator[Case]:
-    texts: dict[str, bytes] = {
+    texts: dict[str, Any] = {
         "empty": b"",
         "no column": b"a,b\n1,2\n",
         "an image with and without mask": b"ImageId,EncodedPixels\na,-1\na,1 2\n",
@@ -490,7 +492,7 @@ def _siim() -> Iterator[Case]:
         "NUL bytes": b"ImageId,EncodedPixels\na\0,1 2\n",
         "random bytes": np.random.default_rng(2).bytes(3000),
         "UTF-16": "ImageId,EncodedPixels\na,1 2\n".encode("utf-16"),
-        "a cell of 200 MB": b"ImageId,EncodedPixels\na," + b"1 " * 100_000_000,
+        "a cell of 200 MB": lambda: b"ImageId,EncodedPixels\na," + b"1 " * 100_000_000,
         "an open quote": b'ImageId,EncodedPixels\n"a,1 2\n',
     }
     for name, data in texts.items():
@@ -499,9 +501,11 @@ def _siim() -> Iterator[Case]:
     yield _file_case("SIIM CSV", "a .gz that is none", b"ImageId", read_siim_csv, "train.csv.gz")
     import gzip
 
-    bomb = gzip.compress(b"ImageId,EncodedPixels\na," + b"1 " * 2**20)
-    whole = bomb + gzip.compress(bytes(2**26)) * 40
-    yield _file_case("SIIM CSV", "a .gz bomb", whole, read_siim_csv, "train.csv.gz")
+    def bomb() -> bytes:
+        head = gzip.compress(b"ImageId,EncodedPixels\na," + b"1 " * 2**20)
+        return head + gzip.compress(bytes(2**26)) * 40
+
+    yield _file_case("SIIM CSV", "a .gz bomb", bomb, read_siim_csv, "train.csv.gz")
 
 
 def _chestx_det() -> Iterator[Case]:

@@ -21,6 +21,7 @@ from datamodules.formats.gray_levels import (
     stack_channels,
 )
 from datamodules.formats.image_files import is_dicom, is_volume
+from datamodules.formats.png import find_png_damage
 
 if TYPE_CHECKING:
     from datamodules.formats.volumes import SliceIndex
@@ -114,6 +115,7 @@ class ImageReader:
         # read here, because Pillow would map a TIFF into memory and then turn it wrongly
         data = read_bytes(path, self.max_file_bytes) if data is None else data
         image = self._open(path, data)
+        _check_whole(path, data)
         before = read_orientation(image)  # Pillow turns a TIFF while it decodes it
         _load(path, image)
         deep_color = len(image.getbands()) > 1 and bit_depth(image, data) > 8
@@ -188,6 +190,7 @@ class ImageReader:
             ManifestError: See `read`.
         """
         image = self._open(path, data)
+        _check_whole(path, data)
         _load(path, image)
         return image
 
@@ -342,6 +345,14 @@ def bit_depth(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":
         return data[24]
     return int(np.max(getattr(image, "tag_v2", {}).get(BITS_TAG, 8)))
+
+
+def _check_whole(path: Path, data: bytes) -> None:
+    """Refuse a PNG whose pixels are damaged, which Pillow would show in part."""
+    if damage := find_png_damage(data):
+        raise ManifestError(
+            f"{path} is a damaged PNG ({damage}); replace the file or take it out of the data set"
+        )
 
 
 def _load(path: Path, image: Image.Image) -> None:
