@@ -58,9 +58,9 @@ def _write_traceback(text: str) -> Path | None:
             delete=False,
             encoding="utf-8",
             errors="replace",
-        ) as file:
-            file.write(stamped)
-        return Path(file.name)
+        ) as made:
+            made.write(stamped)
+        return Path(made.name)
     except OSError:
         return None
 

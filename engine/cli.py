@@ -76,7 +76,9 @@ def user_message(
         error, HydraException | OmegaConfBaseException
     ):
         return None
-    return _override_message(str(error), sys.argv[1:] if overrides is None else overrides), 2
+    text = _override_message(str(error), sys.argv[1:] if overrides is None else overrides)
+    key = getattr(error, "full_key", None)  # where an interpolation or a value cannot be used
+    return (f"{key}: {text}" if key and key not in text else text), 2
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -84,7 +84,16 @@ TRAINER: dict[str, Any] = {
     "enable_model_summary": bool,
     "use_distributed_sampler": bool,
 }
+Text = Annotated[str, Field(min_length=1), AllowedValues("a text")]
+Reference = Annotated[
+    str,
+    Field(min_length=1),
+    AllowedValues("the path of a run folder or a checkpoint, or latest:..."),
+]
 ROOT: dict[str, Any] = {
+    "do": Annotated[Sequence[Text], AllowedValues("a list of steps, such as [fit,test]")],
+    "ckpt_path": Reference | None,
+    "init_from": Reference | None,
     "seed": NonNegativeInt,
     "folds": NonNegativeInt,
     "fold": NonNegativeInt | None,
@@ -93,7 +102,7 @@ ROOT: dict[str, Any] = {
     "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],
-    "monitor.name": str,
+    "monitor.name": Text,
     "monitor.mode": Literal["max", "min"],
 }
 

@@ -313,7 +313,9 @@ def _variant_row(
         "parameters": reports[0].get("parameters"),
         "resources": (
             {key: fmean(r["resources"][key] for r in reports) for key in _COST_KEYS}
-            if all(r.get("resources") for r in reports)
+            if all(
+                (r.get("resources") or {}).get(k) is not None for r in reports for k in _COST_KEYS
+            )
             else None
         ),
         "start": _initial_weights(reports[0], config),

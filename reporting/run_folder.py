@@ -69,6 +69,15 @@ class ScoreEntry(TypedDict):
     high: NotRequired[Number]
 
 
+@with_config(ConfigDict(extra="allow"))
+class ResourcesEntry(TypedDict, total=False):
+    """Cost of a run; further keys are kept."""
+
+    images_per_second: Number
+    peak_memory_gb: Number
+    train_seconds: Number
+
+
 class MonitorEntry(TypedDict):
     """The monitored score in a run's configuration."""
 
@@ -120,7 +129,7 @@ class Report(TypedDict):
     rule: NotRequired[dict[str, dict[str, Any]]]
     data: NotRequired[dict[str, Any]]
     parameters: NotRequired[dict[str, int]]
-    resources: NotRequired[dict[str, Any]]
+    resources: NotRequired[ResourcesEntry]
     config: NotRequired[ConfigEntry | None]
     definitions: NotRequired[dict[str, str]]
     units: NotRequired[dict[str, str]]

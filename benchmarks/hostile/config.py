@@ -66,6 +66,7 @@ ACCEPTED: dict[str, tuple[str, ...]] = {
     "datamodule.max_file_bytes": ("1", "1000000000000"),
     "image_size": ("64", "[64,96]"),
 }
+PATHS = {"ckpt_path", "init_from"}
 FREE = {"linear_probe_pneumonia", "lora_pneumonia"}  # other steps and networks of fixed sizes
 
 
@@ -105,7 +106,9 @@ def _case(experiment: str, key: str, value: str, accepted: bool = False) -> Case
     name = f"{experiment}: {key}={value if len(value) < 60 else value[:20] + '...'}"
     last = key.rpartition(".")[2]
     if not accepted:
-        return Case(KIND, name, prepare, (last,))
+        # a sentence about a run that does not exist names it, and not the key
+        named = value if key in PATHS and not value.startswith(("[", "{", "'")) else last
+        return Case(KIND, name, prepare, (named.removeprefix("latest:"),))
     return Case(KIND, name, prepare, (), lambda found: _fits(found, value), False, SECONDS)
 
 

@@ -373,7 +373,12 @@ def _dicoms() -> Iterator[Case]:
 
             return read
 
-        if name in ("BitsStored of 99", "a slope of 1e38", "a window of text", "nested sequences, 3,000 deep"):
+        if name in (
+            "BitsStored of 99",
+            "a slope of 1e38",
+            "a window of text",
+            "nested sequences, 3,000 deep",
+        ):
             right = reads
         yield Case("DICOM", name, prepare, ("x.dcm",), right)
 
