@@ -124,7 +124,7 @@ def parse_mask_value(value: Any) -> int | str:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 VolumeAxis = Annotated[Literal["auto", 0, 1, 2], BeforeValidator(_refuse_bool)]
-FilePath = str | Path
+FilePath = Annotated[str, Field(min_length=1), AllowedValues("a path")] | Path
 MaskValue = Annotated[
     int | str,
     AfterValidator(parse_mask_value),

@@ -15,7 +15,7 @@ from datamodules.base import ManifestDataModule
 from datamodules.errors import MAX_FILE_BYTES, ManifestError, UserError
 from datamodules.formats.file_content import read_json, shorten
 from datamodules.formats.image_files import is_image_file
-from datamodules.formats.outlines import format_pixels, is_finite_number
+from datamodules.formats.outlines import is_finite_number
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.strata import NO_LESION
@@ -131,7 +131,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
     excess = max(max(-x, x - width, -y, y - height) for x, y in finding.polygon)
     if excess > OUTSIDE_TOLERANCE * max(height, width):
         raise ManifestError(
-            f"{where} has a '{finding.name}' that extends {format_pixels(excess)} pixels beyond the"
+            f"{where} has a '{finding.name}' that extends {excess:.3g} pixels beyond the"
             f" {width} x {height} image; use the images at the size at which they were"
             " annotated (1024 x 1024 in the published set), or correct the polygon"
         )

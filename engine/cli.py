@@ -77,8 +77,8 @@ def user_message(
     ):
         return None
     text = _override_message(str(error), sys.argv[1:] if overrides is None else overrides)
-    key = getattr(error, "full_key", None)  # where an interpolation or a value cannot be used
-    return (f"{key}: {text}" if key and key not in text else text), 2
+    place = re.search(r"full_key: (\S+)", str(error))  # where an interpolation cannot be used
+    return (f"{place[1]}: {text}" if place and place[1] not in text else text), 2
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -62,18 +62,13 @@ def _is_open(cfg: DictConfig, key: str) -> bool:
     return str(written[name]).startswith(FROM_DATA)
 
 
-def takes_classes_from_data(cfg: DictConfig) -> bool:
-    """Return True if the classes of the module are those of the data."""
-    return _is_open(cfg, "module.classes")
-
-
 def refuse_open_classes(cfg: DictConfig) -> None:
     """Refuse a step that needs a network of known classes, without data to take them from.
 
     Raises:
         UserError: The classes are taken from the data.
     """
-    if takes_classes_from_data(cfg):
+    if _is_open(cfg, "module.classes"):
         raise UserError(
             "module.classes is taken from the data, which this step does not read; set"
             " module.classes=[...]"

@@ -21,11 +21,7 @@ from callbacks.threshold_search import ThresholdSearchCallback
 from datamodules.base import ManifestDataModule
 from datamodules.errors import UnreadableFilesError, UserError
 from engine import resume
-from engine.data_classes import (
-    set_classes_from_data,
-    set_known_classes,
-    takes_classes_from_data,
-)
+from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.evaluation_precision import FULL_PRECISION, set_evaluation_precision
@@ -431,7 +427,7 @@ def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | 
     if checkpoint is None or "fit" in cfg.do:
         return None
     record = check_record(checkpoint_io.read_metadata(checkpoint), checkpoint)
-    if record is None and takes_classes_from_data(cfg):
+    if record is None and cfg.module.classes is None:
         raise UserError(
             f"{checkpoint} has no training_record, so its classes are unknown; set"
             " module.classes=[...] as in its training, or name another checkpoint"

@@ -93,6 +93,12 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
+    odd = [name for name in tensors if not isinstance(stored[name], torch.Tensor)]
+    if odd:
+        raise UserError(
+            f"{path} has a {type(stored[odd[0]]).__name__} in place of the tensor '{odd[0]}'; it is"
+            " damaged, name another checkpoint"
+        )
     shaped = [name for name in tensors if name not in NORMALIZATION_KEYS]
     wrong = sorted(own.keys() ^ stored.keys()) or sorted(
         name for name in shaped if own[name].shape != stored[name].shape

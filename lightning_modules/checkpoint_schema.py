@@ -225,6 +225,14 @@ def check_complete(checkpoint: Mapping[str, Any], path: Path) -> None:
             f" its weights with init_from={path}"
         )
     for number, state in enumerate(checkpoint["optimizer_states"]):
+        groups = [each for each in state.get("param_groups") or () if isinstance(each, dict)]
+        keeps = any("betas" in group or group.get("momentum") for group in groups)
+        if not groups or (keeps and checkpoint["global_step"] and not state.get("state")):
+            lacking = "moments" if groups else "param_groups"
+            raise UserError(
+                f"{path} has an optimizer without {lacking}, so a fit cannot continue from it;"
+                f" start from its weights with init_from={path}"
+            )
         moments = state.get("state")
         for index, values in moments.items() if isinstance(moments, dict) else ():
             if isinstance(values, dict):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageReader.max_pixels` is checked instead, from the header
 # formats of Pillow that are read; others run programs (EPS: Ghostscript), or have no pixels
-IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+# (JPEG includes MPO)
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 ORIENTATION_TAG, PHOTOMETRIC_TAG, BITS_TAG = 274, 262, 258  # of EXIF and TIFF
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
