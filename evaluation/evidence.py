@@ -437,8 +437,9 @@ def align_measurements(parts: Sequence[Evidence]) -> list[Evidence]:
 
 
 EVIDENCE_VERSION = 4
-# a larger file is refused if it unpacks to more than so many times its size; histograms reach 100
-MAX_PLAIN_BYTES, MAX_RATIO = 2**28, 300
+# a file that unpacks to more bytes is refused if these are more than so many times its own; 2**28
+# are the histograms of 130,000 images
+MAX_PLAIN_BYTES, MAX_RATIO = 2**28, 100
 EVIDENCE_KINDS: dict[str, type[Evidence]] = {
     kind.kind: kind for kind in (SegmentationEvidence, ClassificationEvidence)
 }

@@ -197,7 +197,7 @@ class RunFolder:
         try:
             content = read_json(path, fix=again)
             _REPORT_SCHEMA.validate_python(content, strict=True)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError, UserError) as error:
             raise UserError(
                 f"{path} is not a report that can be read ({_describe_error(error)}); {again}"
             ) from error
@@ -384,6 +384,8 @@ def _describe_error(error: Exception) -> str:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         return shorten(f"{key}: {first['msg']}" if key else str(first["msg"]))
+    if isinstance(error, UserError):  # of a reader of files, whose fix is another one
+        return str(error).rpartition("; ")[0]
     return plain_sentence(error)
 
 

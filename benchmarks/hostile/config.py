@@ -64,7 +64,7 @@ ACCEPTED: dict[str, tuple[str, ...]] = {
     "trainer.gradient_clip_val": ("null", "0", "1e30"),
     "datamodule.batch_size": ("1", "100000"),
     "datamodule.max_file_bytes": ("1", "1000000000000"),
-    "image_size": ("64", "[64,96]"),
+    "image_size": ("64",),
 }
 PATHS = {"ckpt_path", "init_from"}
 FREE = {"linear_probe_pneumonia", "lora_pneumonia"}  # other steps and networks of fixed sizes
@@ -108,7 +108,8 @@ def _case(experiment: str, key: str, value: str, accepted: bool = False) -> Case
     if not accepted:
         # a sentence about a run that does not exist names it, and not the key
         named = value if key in PATHS and not value.startswith(("[", "{", "'")) else last
-        return Case(KIND, name, prepare, (named.removeprefix("latest:"),))
+        named = "nothing" if "${nothing}" in value else named.removeprefix("latest:")
+        return Case(KIND, name, prepare, (named,))
     return Case(KIND, name, prepare, (), lambda found: _fits(found, value), False, SECONDS)
 
 

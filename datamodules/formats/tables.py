@@ -55,6 +55,7 @@ NO_FINDINGS = {
 EMPTY = {"", "nan", "-1"}  # a mask cell without a mask
 MISSING_GROUPS = {"na", "n/a", "null", "none", "nan", "unknown"}
 MAX_GROUP_SHARE = 0.5  # a "patient" of more images than this is a placeholder
+MAX_HEADER = 2**20  # letters of a first line that are looked at
 TRUE, FALSE = {"1", "1.0", "true", "yes", "y"}, {"0", "0.0", "false", "no", "n"}
 
 
@@ -271,7 +272,7 @@ def check_header(text: str, path: Path) -> None:
     Raises:
         ManifestError: The message names the column.
     """
-    line = text.partition("\n")[0]
+    line = next(iter(text[:MAX_HEADER].splitlines()), "")
     names = [name.strip() for name in next(csv.reader([line], delimiter=find_separator(line)), [])]
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
