@@ -96,12 +96,6 @@ TRAINER: dict[str, Any] = {
     "enable_model_summary": bool,
     "use_distributed_sampler": bool,
 }
-Text = Annotated[str, Field(min_length=1), AllowedValues("a text")]
-Reference = Annotated[
-    str,
-    Field(min_length=1),
-    AllowedValues("the path of a run folder or a checkpoint, or latest:..."),
-]
 ROOT: dict[str, Any] = {
     "runs": Annotated[Sequence[Text], AllowedValues("a list of run folders")],
     "paths.runs": Text,

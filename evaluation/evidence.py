@@ -461,8 +461,8 @@ def _check_archive(path: Path) -> None:
     """
     again = "evaluate the run again with do=[test]"
     if not path.is_file():
-        there = "is no file" if path.exists() else "does not exist"
-        raise UserError(f"{path} {there}, so it cannot be read as evidence; {again}")
+        there = "it is no file" if path.exists() else "it does not exist"
+        raise UserError(f"{path} cannot be read as evidence ({there}); {again}")
     try:
         with zipfile.ZipFile(path) as file:
             size = sum(entry.file_size for entry in file.infolist())

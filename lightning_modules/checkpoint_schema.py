@@ -86,7 +86,7 @@ class CheckpointState(TypedDict, total=False):
     rule_precision: StrictStr | None
 
 
-SCHEMA = TypeAdapter(CheckpointState)
+SCHEMA: TypeAdapter[Any] = TypeAdapter(CheckpointState)
 FIT_KEYS = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 RECORD_KEYS = ("content", "ids", "allow_leaks", "classes", "exclusive", "channels")
 

@@ -179,7 +179,7 @@ def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
                 f"{path}: image '{name}' has no usable {side} ({shorten(repr(value), 40)}); export"
                 " the data set again"
             )
-        image[side] = int(value)
+        image[side] = int(value)  # type: ignore[arg-type]  # a finite number
     if image["height"] * image["width"] > max_pixels:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(

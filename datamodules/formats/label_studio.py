@@ -151,7 +151,7 @@ def _read_task(tree: FolderTree, file: str, task: LabelingTask) -> tuple[ImageRe
         record.size = size
         rle, repairs = _read_result(result, kind, size, place)
         notes += repairs
-        labels = result["value"].get(LABEL_KEYS[kind]) or []
+        labels = (result.get("value") or {}).get(LABEL_KEYS[kind]) or []
         if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise ManifestError(f"{place} has labels that are no list of names; export it again")
         if len(labels) != 1:

@@ -423,7 +423,7 @@ class ManifestHead(TypedDict, total=False):
     rows: Annotated[list[ManifestRow], Field(min_length=1)]
 
 
-HEAD = TypeAdapter(ManifestHead)
+HEAD: TypeAdapter[Any] = TypeAdapter(ManifestHead)
 
 
 def read_manifest(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Manifest:
