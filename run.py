@@ -36,7 +36,10 @@ def run_job(cfg: "DictConfig") -> float | None:
 
 
 def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `work`; a user error ends the process with one sentence and no traceback."""
+    """Call `work`; an error ends the process with one sentence and no traceback.
+
+    What no sentence explains is a bug; its traceback is then kept in a file.
+    """
     try:
         return work(*arguments)
     except Exception as error:
@@ -44,7 +47,9 @@ def run_or_exit(work: Callable[..., Any], *arguments: Any) -> Any:
 
         sentence = user_message(error)
         if sentence is None:
-            raise
+            from engine.bug_report import EXIT_CODE, report_bug
+
+            sentence = report_bug(error), EXIT_CODE
         print(f"{rank_prefix()}{sentence[0]}", file=sys.stderr)
         sys.exit(sentence[1])
 
@@ -129,7 +134,10 @@ def run_command_line() -> None:
     warnings.filterwarnings(
         "ignore", r"hydra\.utils\.instantiate\(\) resolved _target_='engine\.sweeps\.hydra_callback"
     )
-    run_or_exit(hydra.main(config_path=str(CONF), config_name="run")(job))
+    from engine.umask import narrow_umask
+
+    with narrow_umask():
+        run_or_exit(hydra.main(config_path=str(CONF), config_name="run")(job))
 
 
 if __name__ == "__main__":

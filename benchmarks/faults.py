@@ -1,6 +1,6 @@
 """Faults: what the project does with hostile input, kills, full disks and odd ends.
 
-python benchmarks/faults.py crash --help
+python benchmarks/faults.py {crash,disk,ends,hostile} --help
 """
 
 import argparse
@@ -9,8 +9,9 @@ import sys
 import parts  # noqa: F401  (puts the repository on the path)
 
 from benchmarks import crashes, full_disk, run_ends
+from benchmarks.hostile import main as hostile
 
-COMMANDS = {"crash": crashes, "disk": full_disk, "ends": run_ends}
+COMMANDS = {"crash": crashes, "disk": full_disk, "ends": run_ends, "hostile": hostile}
 
 
 def main() -> int:

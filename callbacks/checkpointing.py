@@ -40,6 +40,7 @@ class BestCheckpoint(ModelCheckpoint):
         **checkpoint: Any,
     ) -> None:
         self._fits = True
+        self._trainer: Trainer | None = None
         super().__init__(
             dirpath,
             monitor=monitor,
@@ -52,6 +53,7 @@ class BestCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note whether a checkpoint's state will be restored for a fit."""
         super().setup(trainer, pl_module, stage)
+        self._trainer = trainer  # which knows the file whose state will be restored
         self._fits = stage == "fit"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -61,24 +63,25 @@ class BestCheckpoint(ModelCheckpoint):
         """
         if not self._fits:
             return
-        kept = {
-            path: score
-            for path, score in state_dict.get("best_k_models", {}).items()
-            if Path(path).is_file()
-        }
+        known = getattr(self._trainer, "ckpt_path", None) or Path(
+            str(state_dict.get("dirpath")), "x"
+        )
+        kept = own_checkpoints(state_dict, Path(known).parent)
         if (
             self.dirpath is not None
             and str(self.dirpath) != str(state_dict.get("dirpath"))
             and kept
         ):
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
-            copies = {path: str(Path(self.dirpath) / Path(path).name) for path in kept}
-            _copy_file(copies)  # the other ranks only need the names
+            copies = {path: str(Path(self.dirpath) / place.name) for path, place in kept.items()}
+            _copy_file(
+                {kept[path]: copy for path, copy in copies.items()}
+            )  # the other ranks only need the names
             paths = {
                 key: copies.get(state_dict.get(key, ""), "")
                 for key in ("best_model_path", "kth_best_model_path")
             }
-            models = {copies[path]: score for path, score in kept.items()}
+            models = {copies[path]: state_dict["best_k_models"][path] for path in kept}
             state_dict = (
                 state_dict
                 | paths
@@ -88,11 +91,32 @@ class BestCheckpoint(ModelCheckpoint):
                     "best_k_models": models,
                 }
             )
+        else:  # Lightning deletes the worst of them later, wherever it lies
+            models = {path: state_dict["best_k_models"][path] for path in kept}
+            state_dict = state_dict | {"best_k_models": models}
         super().load_state_dict(state_dict)
 
 
+def own_checkpoints(state_dict: dict[str, Any], folder: Path) -> dict[str, Path]:
+    """Return the best checkpoints of a callback's state that lie beside the checkpoint itself.
+
+    The state may come with another person's checkpoint: without this check it could name any file
+    of the machine, which would be copied into the run folder, or deleted as the worst checkpoint.
+    Only the names count, so that a run folder may be moved.
+
+    Args:
+        state_dict: State of the callback.
+        folder: Folder of the checkpoint that holds the state.
+
+    Returns:
+        Path in the state -> the file in that folder.
+    """
+    found = {path: folder / Path(path).name for path in state_dict.get("best_k_models", {})}
+    return {path: file for path, file in found.items() if file.suffix == ".ckpt" and file.is_file()}
+
+
 @rank_zero_only
-def _copy_file(copies: dict[str, str]) -> None:
+def _copy_file(copies: dict[Path, str]) -> None:
     for path, copy in copies.items():
         copy_atomic(Path(path), Path(copy))
 

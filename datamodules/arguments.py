@@ -124,7 +124,7 @@ def parse_mask_value(value: Any) -> int | str:
 
 PositiveInt = Annotated[int, Field(ge=1)]
 VolumeAxis = Annotated[Literal["auto", 0, 1, 2], BeforeValidator(_refuse_bool)]
-FilePath = str | Path
+FilePath = Annotated[str, Field(min_length=1), AllowedValues("a path")] | Path
 MaskValue = Annotated[
     int | str,
     AfterValidator(parse_mask_value),
@@ -552,11 +552,22 @@ def format_config_value(value: Any) -> str:
     return message if len(message) <= 120 else f"{message[:117]}..."
 
 
+def _check_sides(size: int | Sequence[int]) -> int | Sequence[int]:
+    """Refuse a list that is not a height and a width, and a side below one pixel."""
+    sides = [size] if isinstance(size, int) else list(size)
+    if not isinstance(size, int) and len(sides) != 2:
+        raise ValueError("an image size has one number, or two")
+    if min(sides) < 1:
+        raise ValueError("a side has at least one pixel")
+    return size
+
+
 ImageSizeArgument = Annotated[  # image size as a user writes it
     int | Sequence[int],
     BeforeValidator(
         lambda size: list(size) if isinstance(size, tuple) else size
     ),  # an ImageSize is a tuple with a constructor of its own
+    AfterValidator(_check_sides),
     AllowedValues(
         "the side of a square in pixels, such as 512, or [height,width], such as [1024,512]"
     ),
@@ -566,8 +577,6 @@ ImageSizeArgument = Annotated[  # image size as a user writes it
 def _check_halvings(size: int | Sequence[int]) -> int | Sequence[int]:
     """Refuse sides that the networks cannot halve five times, and more sides than two."""
     sides = [size] if isinstance(size, int) else list(size)
-    if len(sides) not in (1, 2):
-        raise ValueError("an image size has one or two numbers")
     if any(side % 32 or side <= 0 for side in sides):
         nearest = [max(32, round(side / 32) * 32) for side in sides]
         raise ArgumentError(

@@ -31,7 +31,7 @@ from datamodules.arguments import (
 )
 from datamodules.augmentation import Pipeline
 from datamodules.data_root import check_root
-from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, ManifestError
 from datamodules.formats.gray_levels import Window, range_of_channel
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_io import ImageReader
@@ -511,6 +511,8 @@ class ManifestDataModule(ServingDataModule, ABC):
             nibabel indexes the file (0 varies fastest); `auto` takes the axis of the largest
             spacing, and the last one if no spacing is larger than both others.
         max_pixels: Largest image that is decoded, in pixels.
+        max_file_bytes: Largest file that is read whole, in bytes; a volume may decode to four times
+            as much.
         phantom: Function that first writes a synthetic data set to `root`; None for real data.
     """
 
@@ -547,6 +549,7 @@ class ManifestDataModule(ServingDataModule, ABC):
         frame: NonNegativeInt | Literal["channels"] | None = None,
         axis: VolumeAxis = "auto",
         max_pixels: PixelCount = MAX_IMAGE_PIXELS,
+        max_file_bytes: PositiveInt = MAX_FILE_BYTES,
         phantom: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
@@ -570,7 +573,8 @@ class ManifestDataModule(ServingDataModule, ABC):
         self.inverted_masks = inverted_masks
         self.mask_values, self.ignore_value = mask_values, ignore_value
         self.window = None if isinstance(window, str) else _as_window(window)
-        self.frame, self.axis, self.max_pixels = frame, axis, max_pixels
+        self.frame, self.axis = frame, axis
+        self.max_pixels, self.max_file_bytes = max_pixels, max_file_bytes
         self.cleaning = CleaningReport()
         self.leaks: list[str] = []
         self.folder_leaks: dict[str, int] = {}  # leaks of the data set's own split
@@ -592,7 +596,7 @@ class ManifestDataModule(ServingDataModule, ABC):
     @property
     def reader(self) -> ImageReader:
         """Reader of the image files."""
-        return ImageReader(self.frame, self.max_pixels, ignore_dicom_windows=self.window_is_given)
+        return ImageReader(self.frame, self.max_pixels, self.max_file_bytes, self.window_is_given)
 
     def describe_layout(self) -> dict[str, str]:
         """Return how the files are laid out, heading -> sentence; empty if that is fixed."""

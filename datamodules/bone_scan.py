@@ -17,6 +17,7 @@ import pandas as pd
 from datamodules.arguments import FilePath, NonNegativeFloat, NonNegativeInt, validated
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
+from datamodules.formats.file_content import read_bytes
 from datamodules.formats.image_files import is_image_file, is_junk
 from datamodules.formats.voc import Corners, fit_to_image, read_voc
 from datamodules.loading.letterbox import Letterbox
@@ -98,12 +99,12 @@ def _parse_label_line(path: Path, number: int, line: str) -> tuple[str, int]:
 
 
 def _read_label_text(path: Path) -> str:
+    data = read_bytes(path, fix="save it as UTF-8, or restore the file")
     try:
-        data = path.read_bytes()
         return data.decode(
             "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         )
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ManifestError(
             f"{path} cannot be read as text ({error}); save it as UTF-8, or restore the file"
         ) from error

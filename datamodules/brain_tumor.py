@@ -106,7 +106,9 @@ class BrainTumorDataModule(ManifestDataModule):
 
     def _split_rows(self, split: str) -> list[dict[str, Any]]:
         path = find_annotation_file(self.root, split)
-        content = self._contents[split] = read_coco(path, self.normalized, self.max_pixels)
+        content = self._contents[split] = read_coco(
+            path, self.normalized, self.max_pixels, self.max_file_bytes
+        )
         find_images(path, content, FolderTree(path.parent))
         self._keep_categories(path, content)
         annotations = defaultdict(list)

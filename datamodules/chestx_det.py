@@ -1,7 +1,5 @@
 """ChestX-Det: 13 classes of findings as polygons in JSON."""
 
-import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +12,10 @@ from pycocotools import mask as coco_mask
 
 from datamodules.arguments import Names, validated
 from datamodules.base import ManifestDataModule
-from datamodules.errors import ManifestError, UserError
+from datamodules.errors import MAX_FILE_BYTES, ManifestError, UserError
+from datamodules.formats.file_content import read_json, shorten
 from datamodules.formats.image_files import is_image_file
+from datamodules.formats.outlines import is_finite_number
 from datamodules.formats.rle import Rle
 from datamodules.manifest.manifest import Manifest
 from datamodules.sampling.strata import NO_LESION
@@ -63,7 +63,7 @@ class Finding:
         numbers = (
             isinstance(self.box, list)
             and len(self.box) == 4
-            and all(map(_is_finite_number, self.box))
+            and all(map(is_finite_number, self.box))
         )
         return (
             numbers
@@ -72,8 +72,12 @@ class Finding:
         )
 
 
-def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
+def read_chestx_det(path: Path, max_bytes: int = MAX_FILE_BYTES) -> dict[str, list[Finding]]:
     """Read the findings of each image name, in file order; images without findings have [].
+
+    Args:
+        path: The file.
+        max_bytes: Largest file that is read, in bytes.
 
     Raises:
         ManifestError: The file is missing or malformed; an image is listed twice; a name leaves the
@@ -81,17 +85,12 @@ def read_chestx_det(path: Path) -> dict[str, list[Finding]]:
             or a polygon has fewer than 3 points (without it the network would learn the finding as
             background) or a value that is not a finite number.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise ManifestError(
             f"{path} does not exist; restore the file, or set datamodule.root to the folder that"
             " holds it"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ManifestError(
-            f"{path} is not valid JSON ({error}); restore the file from its source"
-        ) from error
+        )
+    content = read_json(path, max_bytes, "restore the file from its source")
     if not isinstance(content, list) or not content:
         raise ManifestError(
             f"{path} is not a list of images; name ChestX-Det's own file, a list of"
@@ -132,10 +131,9 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
     excess = max(max(-x, x - width, -y, y - height) for x, y in finding.polygon)
     if excess > OUTSIDE_TOLERANCE * max(height, width):
         raise ManifestError(
-            f"{where} has a '{finding.name}' that extends {excess:.0f} pixels beyond the {width}"
-            f" x {height}"
-            " image; use the images at the size at which they were annotated (1024 x 1024 in the"
-            " published set), or correct the polygon"
+            f"{where} has a '{finding.name}' that extends {excess:.3g} pixels beyond the"
+            f" {width} x {height} image; use the images at the size at which they were"
+            " annotated (1024 x 1024 in the published set), or correct the polygon"
         )
     filled = coco_mask.frPyObjects(
         [[value for point in finding.polygon for value in point]], height, width
@@ -149,7 +147,7 @@ def outline_rle(finding: Finding, height: int, width: int, where: str) -> tuple[
 
 def _parse_file_name(entry: Any, number: int, path: Path) -> str:
     name = entry.get("file_name") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or "\0" in name:
         raise ManifestError(
             f"{path}: entry {number} has no file_name; restore the file from its source"
         )
@@ -181,10 +179,10 @@ def _parse_findings(entry: dict[str, Any], where: str) -> list[Finding]:
 def _check_finding(
     name: Any, box: Any, polygon: Any, where: str
 ) -> tuple[str, Any, list[tuple[float, float]]]:
-    if name not in FINDING_CLASSES:
+    if not isinstance(name, str) or name not in FINDING_CLASSES:
         raise ManifestError(
-            f"{where} has a finding '{name}', which is none of the {len(FINDING_CLASSES)} classes;"
-            f" {suggest_class(name, list(FINDING_CLASSES))}"
+            f"{where} has a finding '{shorten(str(name), 40)}', which is none of the"
+            f" {len(FINDING_CLASSES)} classes; {suggest_class(name, list(FINDING_CLASSES))}"
         )
     if not isinstance(polygon, list) or len(polygon) < 3:
         raise ManifestError(
@@ -192,7 +190,7 @@ def _check_finding(
             " is never used in its place)"
         )
     if not all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_finite_number, point))
+        isinstance(point, list) and len(point) == 2 and all(map(is_finite_number, point))
         for point in polygon
     ):
         raise ManifestError(
@@ -200,10 +198,6 @@ def _check_finding(
             " and y; correct it"
         )
     return name, box, [(point[0], point[1]) for point in polygon]
-
-
-def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 ANNOTATED_SPLITS = ("train", "test")
@@ -245,7 +239,7 @@ class ChestXDetDataModule(ManifestDataModule):
         self.classes = FINDING_CLASSES if classes is None else tuple(classes)
         self.unmatched = unmatched
         for name in self.classes:
-            if name not in FINDING_CLASSES:
+            if not isinstance(name, str) or name not in FINDING_CLASSES:
                 raise UserError(
                     f"datamodule.classes names '{name}', which ChestX-Det does not have;"
                     f" {suggest_class(name, list(FINDING_CLASSES))}"
@@ -261,7 +255,7 @@ class ChestXDetDataModule(ManifestDataModule):
     def manifest(self) -> Manifest:
         """Return the images of both files; `self.cleaning` lists what was left out or repaired."""
         found = {
-            split: read_chestx_det(self.root / f"ChestX_Det_{split}.json")
+            split: read_chestx_det(self.root / f"ChestX_Det_{split}.json", self.max_file_bytes)
             for split in ANNOTATED_SPLITS
         }
         frequency = Counter(

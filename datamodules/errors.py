@@ -1,6 +1,7 @@
 """Exceptions for user errors; the message names the problem, its place and the fix."""
 
 MAX_IMAGE_PIXELS = 100_000_000  # pixels; the largest scanned radiographs have about 25 million
+MAX_FILE_BYTES = 2**28  # bytes of a file that is read whole; annotation files rarely have 50 MB
 
 
 class UserError(Exception):

@@ -100,7 +100,14 @@ class OwnDataModule(ManifestDataModule):
     def tree(self) -> FolderTree:
         """All files below the root."""
         check_root(self.root)
-        return FolderTree(self.root, self.reader)
+        tree = FolderTree(self.root, self.reader)
+        if tree.special:
+            raise ManifestError(
+                f"{self.root / tree.special[0]} is a pipe, a socket, a device or a link to nothing"
+                f" ({len(tree.special)} in all below {self.root}), which cannot be read; remove it,"
+                " or restore the file that it stands for"
+            )
+        return tree
 
     @cached_property
     def match(self) -> LayoutMatch:

@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ import pandas as pd
 
 from datamodules.arguments import FilePath, PositiveInt, validated
 from datamodules.base import ManifestDataModule
-from datamodules.errors import ManifestError
+from datamodules.errors import MAX_FILE_BYTES, ManifestError
+from datamodules.formats.file_content import check_file
 from datamodules.formats.file_stamp import file_stamp
 from datamodules.formats.image_files import (
     DICOM_SUFFIXES,
@@ -75,11 +78,13 @@ def read_siim_csv(path: Path) -> dict[str, list[str]]:
 
 def has_mask_column(path: Path) -> bool:
     """Return True if the table has the column EncodedPixels, which a list of patients lacks."""
+    if not path.is_file():
+        return False
     try:
         with (gzip.open if path.suffix == ".gz" else open)(
             path, "rt", newline="", encoding="utf-8-sig"
         ) as file:
-            first = file.readline()
+            first = file.readline(MAX_FILE_BYTES)
             header = next(csv.reader([first], delimiter=find_separator(first)), [])
             return CSV_COLUMNS[1] in [name.strip() for name in header]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error):
@@ -110,10 +115,10 @@ def write_siim_csv(
 
 def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
     """Return line number, id and RLE text of every row that is not blank."""
+    check_file(path, MAX_FILE_BYTES, "restore the file or name another")
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(
-            path, "rt", newline="", encoding="utf-8-sig"
-        ) as file:
+        content = io.BytesIO(_read_table_bytes(path))
+        with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             separator = find_separator(first)
             header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
@@ -138,12 +143,23 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
                 for row in reader
                 if row
             ]
-    except FileNotFoundError as error:
-        raise ManifestError(f"{path} does not exist; restore the file or name another") from error
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise ManifestError(
             f"{path} cannot be read as a CSV ({error}); restore the file from its source"
         ) from error
+
+
+def _read_table_bytes(path: Path) -> bytes:
+    """Return the content of a table, unpacked, which is refused above MAX_FILE_BYTES."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ManifestError(
+            f"{path} unpacks to more than {MAX_FILE_BYTES:,} bytes; restore it from its source"
+        )
+    if b"\0" in data:
+        raise ManifestError(f"{path} holds NUL bytes, so it is no CSV; restore it from its source")
+    return data
 
 
 def _plain_text(text: str) -> str:
@@ -516,6 +532,7 @@ class PneumothoraxDataModule(ManifestDataModule):
         return labels
 
     def _read_patients(self, ids: pd.Series, path: Path) -> np.ndarray:
+        check_file(path, self.max_file_bytes, "name a CSV with the columns image,patient")
         try:
             table = pd.read_csv(path, dtype=str)
         except (OSError, ValueError) as error:

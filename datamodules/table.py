@@ -59,7 +59,7 @@ class TableDataModule(ManifestDataModule):
                 f"{self.root} is a run of several folds, each with its own {self.manifest_name};"
                 f" name one of them, such as {self.root / 'fold0'}"
             )
-        table = read_manifest(path)
+        table = read_manifest(path, self.max_file_bytes)
         if "mask_is" in table.rows and self.split == "group":
             raise UserError(
                 f"datamodule.split=group would make a new split of {path}, and the classifier's"

@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 
 from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError, UserError
+from datamodules.formats.file_content import check_file
 from datamodules.formats.gray_levels import SourceImage, Window
 from datamodules.formats.image_files import image_name, is_dicom, is_volume
-from datamodules.formats.image_io import ImageReader, read_pixel_spacing
+from datamodules.formats.image_io import IMAGE_FORMATS, ImageReader, read_pixel_spacing
 from datamodules.image_size import ImageSize
 from datamodules.loading.letterbox import Letterbox, resize_image
 from evaluation.decision_rule import (
@@ -59,7 +60,9 @@ class Preprocessing:
     @property
     def reader(self) -> ImageReader:
         """Reader of the image files."""
-        return ImageReader(self.frame, self.max_pixels, self.ignore_dicom_windows)
+        return ImageReader(
+            self.frame, self.max_pixels, ignore_dicom_windows=self.ignore_dicom_windows
+        )
 
     def read(self, path: Path) -> SourceImage:
         """Decode an image file.
@@ -464,5 +467,6 @@ def is_color_file(path: Path) -> bool:
         from datamodules.formats.dicom import read_dicom_elements
 
         return int(read_dicom_elements(path, ["SamplesPerPixel"]).get("SamplesPerPixel") or 1) > 1
-    with Image.open(path) as image:
+    check_file(path)
+    with Image.open(path, formats=IMAGE_FORMATS) as image:
         return image.mode not in GRAY_MODES and not image.mode.startswith("I;16")

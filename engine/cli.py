@@ -80,7 +80,9 @@ def user_message(
         error, HydraException | OmegaConfBaseException
     ):
         return None
-    return _override_message(str(error), sys.argv[1:] if overrides is None else overrides), 2
+    text = _override_message(str(error), sys.argv[1:] if overrides is None else overrides)
+    place = re.search(r"full_key: (\S+)", str(error))  # where an interpolation cannot be used
+    return (f"{place[1]}: {text}" if place and place[1] not in text else text), 2
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

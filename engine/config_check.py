@@ -54,10 +54,22 @@ Precision = (
     | Literal["16", "bf16", "32", "64", 16, 32, 64]
 )
 
+Devices = Annotated[
+    str,
+    Field(pattern=r"^-1$|^[0-9]+(, *[0-9]+)*,?$"),
+    AllowedValues("a number of devices, auto, or their indexes, such as [0,1]"),
+]
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1), AllowedValues("a text")]
+Reference = Annotated[
+    str,
+    Field(min_length=1),
+    AllowedValues("the path of a run folder or a checkpoint, or latest:..."),
+]
 MISSING = object()  # marks a missing key, because null is a value
 TRAINER: dict[str, Any] = {
-    "accelerator": str,
-    "devices": PositiveInt | Literal["auto", -1] | str | Sequence[NonNegativeInt],
+    "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"],
+    "devices": PositiveInt | Literal["auto", -1] | Devices | Sequence[NonNegativeInt],
     "num_nodes": PositiveInt,
     "sync_batchnorm": bool | Literal["auto"],
     "precision": Precision,
@@ -85,6 +97,14 @@ TRAINER: dict[str, Any] = {
     "use_distributed_sampler": bool,
 }
 ROOT: dict[str, Any] = {
+    "runs": Annotated[Sequence[Text], AllowedValues("a list of run folders")],
+    "paths.runs": Text,
+    "paths.cache": Text,
+    "paths.weights": Text,
+    "module.optimizer.lr": LearningRate,
+    "do": Annotated[Sequence[Text], AllowedValues("a list of steps, such as [fit,test]")],
+    "ckpt_path": Reference | None,
+    "init_from": Reference | None,
     "seed": NonNegativeInt,
     "folds": NonNegativeInt,
     "fold": NonNegativeInt | None,
@@ -93,7 +113,7 @@ ROOT: dict[str, Any] = {
     "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],
-    "monitor.name": str,
+    "monitor.name": Text,
     "monitor.mode": Literal["max", "min"],
 }
 
@@ -109,7 +129,7 @@ def check_keys(cfg: DictConfig) -> None:
     """
     for place, annotations in ((cfg.trainer, TRAINER), (cfg, ROOT)):
         for name, annotation in annotations.items():
-            if OmegaConf.select(place, name.split(".")[0], default=MISSING) is MISSING:
+            if OmegaConf.select(place, name, default=MISSING) is MISSING:
                 continue
             value = OmegaConf.select(place, name)
             key = f"trainer.{name}" if place is cfg.trainer else name

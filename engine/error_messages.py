@@ -1,6 +1,7 @@
 """One-sentence explanations of errors of the system and of libraries that ended a run."""
 
 import re
+import traceback
 
 import torch
 from lightning import Trainer
@@ -10,10 +11,12 @@ from omegaconf import DictConfig
 from datamodules.base import ServingDataModule
 from datamodules.errors import UserError
 from datamodules.file_errors import FULL_DISK, error_number, file_error
+from datamodules.formats.file_content import shorten
 from datamodules.loading.shared_memory import shared_memory_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.input_size import REFUSALS
 
+RESTORING = ("checkpoint_connector.py",)  # file of Lightning that restores a checkpoint's state
 CPU_MESSAGES = "DefaultCPUAllocator: "  # part of PyTorch's message if memory on a CPU runs out
 
 
@@ -108,6 +111,24 @@ def _is_same_error(one: BaseException | None, other: Exception) -> bool:
     )
 
 
+def restore_error(error: Exception, trainer: Trainer) -> UserError | None:
+    """Return a UserError if the state of a checkpoint cannot be restored, else None.
+
+    Args:
+        error: The error that ended the run.
+        trainer: Trainer in the state at the error.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any(frame.filename.endswith(RESTORING) for frame in frames):
+        return None
+    path = trainer.ckpt_path
+    return UserError(
+        f"the training cannot continue from {path}, because its state does not fit this run"
+        f" ({type(error).__name__}: {shorten(str(error))}); start from its weights with"
+        f" init_from={path}"
+    )
+
+
 def explain_error(
     error: Exception, cfg: DictConfig, trainer: Trainer, module: SupervisedModule
 ) -> UserError | None:
@@ -126,4 +147,5 @@ def explain_error(
         or disk_error(error, cfg, trainer)
         or oom_error(error, cfg, trainer)
         or input_error(error, trainer, module)
+        or restore_error(error, trainer)
     )

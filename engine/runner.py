@@ -47,6 +47,7 @@ from engine.tracking.logger import close_loggers
 from engine.tracking.metrics_csv import MetricsCsvLogger, MetricsHistory
 from lightning_modules import checkpoint_io
 from lightning_modules.base import SupervisedModule
+from lightning_modules.checkpoint_schema import check_complete, check_record
 from lightning_modules.checkpoint_writer import DurableCheckpointIO
 from lightning_modules.configured_weights import (
     drop_replaced_weights,
@@ -365,7 +366,8 @@ def _run_experiment(
     evaluated_checkpoint = resolve_checkpoint(cfg, "ckpt_path") or resolve_checkpoint(
         cfg, "init_from"
     )
-    set_known_classes(cfg, _class_record(cfg, evaluated_checkpoint))
+    record = _class_record(cfg, evaluated_checkpoint)
+    set_known_classes(cfg, record)
     if cfg.ckpt_path and "fit" not in cfg.do:
         check_unchanged(cfg, find_run(str(cfg.ckpt_path)), task_overrides() or [])
     data = instantiate_config(cfg.datamodule)
@@ -450,7 +452,13 @@ def _class_record(cfg: DictConfig, checkpoint: Path | None) -> dict[str, Any] | 
     """Return the training record of the checkpoint whose classes the run has; None in a fit."""
     if checkpoint is None or "fit" in cfg.do:
         return None
-    return _record_of(checkpoint)
+    record = check_record(checkpoint_io.read_metadata(checkpoint), checkpoint)
+    if record is None and cfg.module.classes is None:
+        raise UserError(
+            f"{checkpoint} has no training_record, so its classes are unknown; set"
+            " module.classes=[...] as in its training, or name another checkpoint"
+        )
+    return record
 
 
 def check_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> None:
@@ -664,6 +672,7 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     if start is None:
         return False
     checkpoint = checkpoint_io.read_checkpoint(start)
+    check_complete(checkpoint, start)
     checkpoint_io.check_compatible(module, checkpoint, start)
     changed = check_settings(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs

@@ -12,6 +12,7 @@ from engine.ensemble import FoldEnsemble
 from engine.resume import find_resume_checkpoint
 from engine.run_references import find_start_checkpoint, resolve_checkpoint
 from lightning_modules import checkpoint_io
+from lightning_modules.checkpoint_schema import check_record
 from lightning_modules.training_record import RECORD_KEY, check_not_seen, find_seen_images
 from reporting.training_images import TrainingImages, collect_images
 
@@ -39,7 +40,9 @@ def earlier_records(cfg: DictConfig, ensemble: FoldEnsemble | None = None) -> li
             "init_from": None if own else resolve_checkpoint(cfg, "init_from"),
         }
         paths = [(key, path) for key, path in found.items() if path is not None]
-    return [(key, path, checkpoint_io.read_metadata(path).get(RECORD_KEY)) for key, path in paths]
+    return [
+        (key, path, check_record(checkpoint_io.read_metadata(path), path)) for key, path in paths
+    ]
 
 
 def check_test_images(

@@ -43,6 +43,7 @@ from engine.run_references import (
     resolve_run,
     uses_phantoms,
 )
+from engine.umask import narrow_umask
 from engine.user_code import check_user_conf, user_code
 from lightning_modules.instantiation import plain_config
 from lightning_modules.launch_environment import is_multi_process, rank, shared_run_name
@@ -390,7 +391,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
             " several processes, but engine.run has only this one; type:"
             f" {shlex.join(['python', 'run.py', *words])}"
         )
-    with composed_run(composed, words) as cfg:
+    with narrow_umask(), composed_run(composed, words) as cfg:
         run_task(cfg)
         return RunFolder(str(cfg.paths.run))
 

@@ -74,7 +74,10 @@ def user_code(cfg: "DictConfig") -> Iterator[None]:
     """
     from lightning_modules.instantiation import allow_modules
 
-    modules = [cfg.code] if isinstance(cfg.code, str) else list(cfg.code)
+    named = [cfg.code] if isinstance(cfg.code, str) else cfg.code
+    if not isinstance(named, Sequence) or not all(isinstance(name, str) for name in named):
+        raise UserError(f"code={named} is not allowed; it must be a list of modules, code=[my_net]")
+    modules = list(named)
     if not modules:
         yield
         return

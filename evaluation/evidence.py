@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +104,30 @@ class Evidence(ABC):
         )
         digest.update(np.ascontiguousarray(self.truth[order]).tobytes())
         return digest.hexdigest()[:16]
+
+    def check(self) -> None:
+        """Compare kinds and shapes of the arrays, which come from a file.
+
+        Raises:
+            ValueError: An array has not one row for each image, or holds no numbers.
+        """
+        n = len(self.ids)
+        if not self.classes or not all(isinstance(name, str) and name for name in self.classes):
+            raise ValueError("its classes are no names")
+        if len(set(self.classes)) < len(self.classes) or len(set(self.ids.tolist())) < n:
+            raise ValueError("a class or an id occurs twice")
+        for name in ("ids", "groups"):
+            if getattr(self, name).shape != (n,) or getattr(self, name).dtype.kind != "U":
+                raise ValueError(f"{name} is no list of {n} texts")
+        for name in ("rule", *self.arrays):
+            array = getattr(self, name)
+            if len(array) != n or array.dtype.kind not in "biuf":
+                raise ValueError(f"{name} holds no numbers of {n} images")
+        by_class = (self.arrays[0], self.truth), ("rule", self.rule)
+        if any(array.ndim < 2 or array.shape[1] != len(self.classes) for _, array in by_class):
+            raise ValueError(f"an array has not {len(self.classes)} classes")
+        if not np.isfinite(getattr(self, self.arrays[0])).all() or not np.isfinite(self.rule).all():
+            raise ValueError(f"{self.arrays[0]} or rule holds numbers that are not finite")
 
     def with_rule(self, numbers: "Tensor") -> Self:
         """Return the same evidence with another rule, `classes x 3`."""
@@ -440,6 +463,9 @@ def align_measurements(parts: Sequence[Evidence]) -> list[Evidence]:
 
 
 EVIDENCE_VERSION = 4
+# a file that unpacks to more bytes is refused if these are more than so many times its own; 2**28
+# are the histograms of 130,000 images
+MAX_PLAIN_BYTES, MAX_RATIO = 2**28, 100
 EVIDENCE_KINDS: dict[str, type[Evidence]] = {
     kind.kind: kind for kind in (SegmentationEvidence, ClassificationEvidence)
 }
@@ -453,6 +479,28 @@ def write_evidence(evidence: Evidence, path: Path) -> None:
     atomic_write(path, file.getvalue())
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse a file of evidence that is no file, or that unpacks to far more than evidence does.
+
+    Raises:
+        UserError: The message says how large it is.
+    """
+    again = "evaluate the run again with do=[test]"
+    if not path.is_file():
+        there = "it is no file" if path.exists() else "it does not exist"
+        raise UserError(f"{path} cannot be read as evidence ({there}); {again}")
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = sum(entry.file_size for entry in file.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as evidence ({error}); {again}") from error
+    if size > MAX_PLAIN_BYTES and size > MAX_RATIO * path.stat().st_size:
+        raise UserError(
+            f"{path} cannot be read as evidence (its {path.stat().st_size:,} bytes unpack to"
+            f" {size:,}, more than evidence ever does); {again}"
+        )
+
+
 def read_evidence(path: Path) -> Evidence:
     """Read what `write_evidence` wrote.
 
@@ -462,6 +510,7 @@ def read_evidence(path: Path) -> Evidence:
     Raises:
         UserError: The file is missing, damaged or of a later version.
     """
+    _check_archive(path)
     try:
         # opened here, as np.load leaves a damaged file open
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -471,17 +520,12 @@ def read_evidence(path: Path) -> Evidence:
         version, kind = int(stored.pop("version")), EVIDENCE_KINDS[stored.pop("kind", "mask")]
         stored["classes"] = tuple(stored["classes"].tolist())
         evidence = kind(**stored) if version <= EVIDENCE_VERSION else None
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        if evidence is not None:
+            evidence.check()
+    except Exception as error:  # damaged arrays make NumPy raise anything, also SyntaxError
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path} cannot be read as evidence ({error}); evaluate the run again with do=[test]"
+            f"{path} cannot be read as evidence ({reason}); evaluate the run again with do=[test]"
         ) from error
     if evidence is None:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datamodules.errors import UserError
 from evaluation.decision_rule import ARGMAX_RULE
 from evaluation.exclusive_classes import predict_class_map, quantize_margins, to_planes
 from evaluation.logit_bins import HALF_BIN, bin_probability, quantize_logits
@@ -35,7 +36,18 @@ class DecisionRule(nn.Module):
         return self.values
 
     def set_extra_state(self, state: Any) -> None:
-        """Set the numbers from a checkpoint."""
+        """Set the numbers from a checkpoint.
+
+        Raises:
+            UserError: They are no finite numbers, three for each class.
+        """
+        usable = isinstance(state, Tensor) and state.shape == self.values.shape
+        if not usable or not bool(torch.isfinite(state).all()):
+            found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+            raise UserError(
+                "the decision rule of the checkpoint (rule._extra_state) is no tensor of"
+                f" {tuple(self.values.shape)} finite numbers but {found}; name another .ckpt"
+            )
         self.values = state.to(torch.float64).cpu()
 
     @abstractmethod

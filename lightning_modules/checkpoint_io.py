@@ -1,6 +1,5 @@
 """Reader of checkpoints with weights_only; a checkpoint that does not fit is refused."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from datamodules.formats.gray_levels import format_window
 from datamodules.image_size import ImageSize
 from lightning_modules import training_record
 from lightning_modules.base import SupervisedModule
+from lightning_modules.checkpoint_schema import check_content, check_numbers, find_damage
 from lightning_modules.networks.classification import find_head
 from lightning_modules.networks.encoder import has_adapters
 from lightning_modules.networks.frozen_backbone import FrozenBackboneClassifier
@@ -38,20 +38,21 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             changes.
 
     Raises:
-        UserError: The file is damaged, or not a checkpoint.
+        UserError: The file is damaged, or not a checkpoint; or a weight is not finite.
     """
+    reason = find_damage(path)
+    if reason:
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); name another file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # damaged pickles make torch raise anything, also IndexError
         raise UserError(
             f"{path} cannot be read as a checkpoint ({explain_unreadable(path, error)}); name"
             " another file"
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(
-            f"{path} holds no state_dict, so it is not a checkpoint of this repository; name"
-            " another file"
-        )
+    checkpoint = check_content(content, path)
+    if not mmap:
+        check_numbers(checkpoint["state_dict"], path)
     return checkpoint
 
 
@@ -92,10 +93,26 @@ def check_compatible(module: nn.Module, checkpoint: dict[str, Any], path: Path) 
     """
     own, stored = module.state_dict(), checkpoint["state_dict"]
     tensors = [name for name in own.keys() & stored.keys() if isinstance(own[name], torch.Tensor)]
+    odd = [name for name in tensors if not isinstance(stored[name], torch.Tensor)]
+    if odd:
+        raise UserError(
+            f"{path} has a {type(stored[odd[0]]).__name__} in place of the tensor '{odd[0]}'; it is"
+            " damaged, name another checkpoint"
+        )
     shaped = [name for name in tensors if name not in NORMALIZATION_KEYS]
     wrong = sorted(own.keys() ^ stored.keys()) or sorted(
         name for name in shaped if own[name].shape != stored[name].shape
     )
+    whole = [
+        name
+        for name in tensors
+        if own[name].is_floating_point() != stored[name].is_floating_point()
+    ]
+    if whole:
+        raise UserError(
+            f"{path}: the tensor '{whole[0]}' holds {stored[whole[0]].dtype}, and the network has"
+            f" {own[whole[0]].dtype}; name another checkpoint"
+        )
     gammas = [
         next((float(value) for name, value in state.items() if name.endswith(GAMMA_BUFFER)), 1.0)
         for state in (own, stored)

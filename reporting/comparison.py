@@ -23,7 +23,13 @@ from reporting.run_folder import (
     group_by_config,
     overall_scores,
 )
-from reporting.tables import format_number, format_with_sd, print_differences, terminal_table
+from reporting.tables import (
+    format_number,
+    format_with_sd,
+    print_differences,
+    spreadsheet_cell,
+    terminal_table,
+)
 
 
 def summarize_stages(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -140,7 +146,9 @@ def _write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     writer = csv.DictWriter(file, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: "" if value != value else value for name, value in row.items()})
+        writer.writerow(
+            {name: "" if value != value else spreadsheet_cell(value) for name, value in row.items()}
+        )
     atomic_write(path, file.getvalue().encode())
 
 
@@ -305,7 +313,9 @@ def _variant_row(
         "parameters": reports[0].get("parameters"),
         "resources": (
             {key: fmean(r["resources"][key] for r in reports) for key in _COST_KEYS}
-            if all(r.get("resources") for r in reports)
+            if all(
+                (r.get("resources") or {}).get(k) is not None for r in reports for k in _COST_KEYS
+            )
             else None
         ),
         "start": _initial_weights(reports[0], config),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from os.path import commonpath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reporting.figures.style import PALETTE, figure, is_flat
 from reporting.figures.training import IMAGES, read_stages
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 from reporting.run_folder import RunFolder
 
@@ -223,7 +226,14 @@ def render_comparison(
     }
     return render(
         "comparison.html",
+        _common_folder(comparison),
         found=comparison,
         figures=plot_curves(curves, f"val/{comparison['ranked_by']}"),
         **words,
     )
+
+
+def _common_folder(comparison: dict[str, Any]) -> dict[str, str]:
+    """Return the folder that holds all compared runs, whose name on the page is `.`."""
+    runs = [Path(run).absolute() for variant in comparison["variants"] for run in variant["runs"]]
+    return page_folders(None, Path(commonpath([run.parent for run in runs])))

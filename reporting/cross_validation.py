@@ -26,6 +26,7 @@ from reporting.out_of_fold import (
 )
 from reporting.page import write_page
 from reporting.ranking import Ranking, choose_ranking, get_monitor
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 from reporting.report_data import ReportInput, build_report
 from reporting.run_folder import RunFolder, get_score, overall_scores
@@ -299,7 +300,9 @@ def _write_seeds_page(report: dict[str, Any], folder: Path, ensemble_command: st
         "together": ensemble_command,
     }
     page = folder / "report.html"
-    atomic_write(page, render("seeds.html", found=report, **words).encode())
+    atomic_write(
+        page, render("seeds.html", page_folders(None, folder), found=report, **words).encode()
+    )
     return page
 
 

@@ -287,6 +287,7 @@ def write_data_page(data: ManifestDataModule, found: dict[str, Any], folder: Pat
     several = len(data.table.classes) > 1 or "mask" in data.table.rows
     html = render(
         "inspect.html",
+        {str(data.root.absolute()): data.root.name},
         title="data set",
         phantom=found["phantom"],
         heading=f"{found['image_kind'] or found['name']}: what was read",

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.file_content import read_text, shorten
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
@@ -17,9 +18,15 @@ def read_yaml(path: Path) -> Any:
     """Load a YAML file such as config.yaml.
 
     Raises:
-        OSError, UnicodeDecodeError, yaml.YAMLError: The file is missing or damaged.
+        UserError: The file is missing, no file, or too large.
+        yaml.YAMLError, RecursionError: It is damaged.
     """
-    return yaml.load(path.read_text(encoding="utf-8"), LOADER)
+    return yaml.load(read_text(path, fix="restore it"), LOADER)
+
+
+def plain_sentence(error: Exception) -> str:
+    """Return an error in one line of moderate length."""
+    return shorten(" ".join(str(error).split()) or type(error).__name__)
 
 
 def write_json(found: dict[str, Any], path: Path) -> None:

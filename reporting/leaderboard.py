@@ -16,9 +16,10 @@ from datamodules.formats.atomic_write import atomic_write, remove_unfinished
 from evaluation.bootstrap import MIN_GROUPS, paired_difference
 from reporting.config_diff import config_diff
 from reporting.ranking import BEST_ON_VAL, Ranking, choose_ranking, significance_label
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 from reporting.run_index import FINISHED, ONE_FOLD, SEVERAL_RUNS, LeaderboardEntry, RunIndex
-from reporting.tables import format_number
+from reporting.tables import format_number, spreadsheet_cell
 
 NO_VAL_SCORE = "no val score"
 FALSE_POSITIVE_RATE = 0.05  # of comparisons of equal runs, at 95 %, are called better or worse
@@ -318,6 +319,7 @@ def write_leaderboard(runs_dir: Path) -> dict[str, Any]:
         atomic_write(runs_dir / f"{LEADERBOARD_NAME}.csv", _leaderboard_csv(found))
         page = render(
             "leaderboard.html",
+            page_folders(None, runs_dir),
             title="Leaderboard",
             heading=None,
             phantom=False,
@@ -334,6 +336,11 @@ def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
     columns = (*CSV_COLUMNS, *(f"{name}{end}" for name in measured for end in ("", *INTERVAL_ENDS)))
     writer = csv.DictWriter(file, columns, extrasaction="ignore")
     writer.writeheader()
+
+    def write(rows: Iterable[dict[str, Any]]) -> None:
+        """Write rows whose texts no spreadsheet runs."""
+        writer.writerows({name: spreadsheet_cell(cell) for name, cell in r.items()} for r in rows)
+
     for group in leaderboard["groups"]:
         shared = {
             "status": "finished",
@@ -342,8 +349,8 @@ def _leaderboard_csv(leaderboard: dict[str, Any]) -> bytes:
             "ranked_by": group["by"].score,
         }
         shared["evaluated_split"] = "out of fold" if group["out_of_fold"] else "test"
-        writer.writerows(line | shared | _flatten_row(line) for line in group["lines"])
-    writer.writerows(
+        write(line | shared | _flatten_row(line) for line in group["lines"])
+    write(
         line | {"finished": line["when"]} for line in (*leaderboard["parts"], *leaderboard["rest"])
     )
     return file.getvalue().encode()

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.file_content import read_bytes
 
 OUTCOME_FILE = "outcome.json"
 STOPPED = 130  # exit code of a run that was asked to stop and has saved
@@ -110,11 +111,13 @@ def read_outcome(run_dir: Path) -> Outcome | None:
         UserError: The file is damaged.
     """
     path = run_dir / OUTCOME_FILE
-    try:
-        return _SCHEMA.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValidationError) as error:
+    try:
+        return _SCHEMA.validate_json(read_bytes(path), strict=True)
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except (OSError, UserError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UserError(
             f"{path} is not an outcome that can be read ({reason}); delete the file, or run again"

@@ -25,6 +25,7 @@ from reporting.figures.style import COLORS
 from reporting.figures.training import strata_table, training_figures
 from reporting.image_table import build_image_table
 from reporting.overlays import class_color
+from reporting.relative_paths import page_folders, relative_config
 from reporting.rendering import render
 from reporting.sections import Section
 from reporting.task_view import TASK_VIEWS, TaskView
@@ -157,7 +158,9 @@ def write_page(
     monitor = settings.get("monitor", {}).get("name", score)
     stages = found.get("stages", [])
     figures = training_figures(run_dir, monitor, score, stages) | kind.figures(evidence)
-    config = yaml.safe_dump(settings, sort_keys=False) if settings else ""
+    folders = page_folders(settings, run_dir)
+    shown = relative_config(settings, folders)
+    config = yaml.safe_dump(shown, sort_keys=False) if settings else ""
     evaluated = evidence[found["evaluated_split"]]
     classes, script = evaluated.classes, build_page_data(kind, evaluated, cases)
     pictures = {
@@ -182,6 +185,7 @@ def write_page(
     }
     page = render(
         "run.html",
+        folders,
         found=found,
         kind=kind,
         figures=figures,
@@ -209,7 +213,12 @@ def write_predicted(
     """
     path = run_dir / "report.html"
     page = render(
-        "predicted.html", title=title, heading=heading, phantom=phantom, sections=sections
+        "predicted.html",
+        page_folders(None, run_dir),
+        title=title,
+        heading=heading,
+        phantom=phantom,
+        sections=sections,
     )
     atomic_write(path, page.encode())
     return path

@@ -13,6 +13,7 @@ from datamodules.formats.atomic_write import atomic_write
 from reporting.cases import data_url
 from reporting.figures.style import INK, PALETTE, figure
 from reporting.overlays import class_color
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 
 PAGE_FILE = "predictions.html"
@@ -105,6 +106,7 @@ def write_prediction_page(
     listed = sorted(rows, key=lambda row: (-row.highest, row.id))[:MAX_LISTED]
     html = render(
         "predictions.html",
+        page_folders(None, folder),
         title=page.title,
         heading=page.heading,
         phantom=page.phantom,

@@ -1,10 +1,12 @@
 """Render pages from templates that share a base, a style and formats of numbers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reporting.relative_paths import hide_folders, page_folders
 from reporting.tables import (
     first_upper,
     format_fraction,
@@ -41,11 +43,19 @@ RESOURCE_LABELS = {
 }
 
 
-def render(template: str, **context: Any) -> str:
-    """Render a template of `reporting/templates`; text from data is escaped."""
+def render(template: str, folders: Mapping[str, str] | None = None, **context: Any) -> str:
+    """Render a template of `reporting/templates`; text from data is escaped.
+
+    Args:
+        template: File of the template.
+        folders: Absolute folder -> its name on the page, in addition to the home and the current
+            folder; see `page_folders`.
+        **context: Values of the template.
+    """
     here = Path(__file__).parent
     loader = FileSystemLoader([here / "templates", here / "static"])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= FILTERS
     environment.globals["RESOURCE_LABELS"] = RESOURCE_LABELS
-    return environment.get_template(template).render(**context)
+    page = environment.get_template(template).render(**context)
+    return hide_folders(page, page_folders(None) | dict(folders or {}))

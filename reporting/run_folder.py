@@ -3,25 +3,33 @@
 An unreadable file is named in the error and does not prevent reading other files or runs.
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 from typing_extensions import TypedDict
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.file_content import check_file, read_json, shorten
 from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import Evidence, read_evidence, write_evidence
 from reporting.config_diff import SEED_KEYS, config_diff, flatten_config
-from reporting.file_io import read_yaml, to_plain, write_json
+from reporting.file_io import plain_sentence, read_yaml, to_plain, write_json
 from reporting.outcome import Outcome, read_outcome
 from reporting.ranking import get_monitor
 
@@ -34,16 +42,63 @@ METRICS_FILE, STAGES_FILE = "metrics.csv", "stages.json"
 HYDRA_CONFIG = ".hydra/config.yaml"  # with interpolations, as it was composed
 OVERRIDES_FILE = ".hydra/overrides.yaml"
 SCHEMA = 3
+MAX_TITLE = 2000  # letters; a title stands in tables
 FOLD_PATTERN = re.compile(r"fold\d+")  # the folder of one fit of several
 EVALUATED_SPLITS = ("test", "out_of_fold")  # splits that a page may show first
 
 
+def _check_date(text: str) -> str:
+    """Return a time that `datetime` reads; pages and the leaderboard sort by it."""
+    try:
+        datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"should be a time such as 2026-11-01T10:00:00+00:00 ({error})") from error
+    return text
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)] | None
+Date = Annotated[str, AfterValidator(_check_date)]
+
+
+@with_config(ConfigDict(extra="allow"))
 class ScoreEntry(TypedDict):
     """A score of report.json; further keys are its interval and sample size."""
 
-    value: float | None
-    low: NotRequired[float | None]
-    high: NotRequired[float | None]
+    value: Number
+    low: NotRequired[Number]
+    high: NotRequired[Number]
+
+
+@with_config(ConfigDict(extra="allow"))
+class ResourcesEntry(TypedDict, total=False):
+    """Cost of a run; further keys are kept."""
+
+    images_per_second: Number
+    peak_memory_gb: Number
+    train_seconds: Number
+
+
+class MonitorEntry(TypedDict):
+    """The monitored score in a run's configuration."""
+
+    name: NotRequired[str]
+    mode: NotRequired[Literal["max", "min"]]
+
+
+@with_config(ConfigDict(extra="allow"))
+class ConfigEntry(TypedDict):
+    """Keys of a run's configuration that its readers rely on; further keys are kept."""
+
+    monitor: NotRequired[MonitorEntry | None]
+    paths: NotRequired[dict[str, Any] | None]
+    fold: NotRequired[int | None]
+
+
+@with_config(ConfigDict(extra="allow"))
+class FoldEntry(TypedDict):
+    """A fold that a merged page lists; further keys are kept."""
+
+    page: str
 
 
 class FitEntry(TypedDict):
@@ -61,22 +116,24 @@ class Report(TypedDict):
     page shows the `headline_metrics` of the `evaluated_split` first.
     """
 
-    title: str
+    title: Annotated[str, Field(max_length=MAX_TITLE)]
     heading: NotRequired[str]
     schema: NotRequired[int]
     kind: NotRequired[str]
     headline_metrics: NotRequired[list[str]]
     evaluated_split: NotRequired[str]
-    finished: NotRequired[str]
+    finished: NotRequired[Date]
     identity: NotRequired[str]
     commit: NotRequired[str | None]
     scores: NotRequired[dict[str, dict[str, dict[str, ScoreEntry]]]]
     rule: NotRequired[dict[str, dict[str, Any]]]
     data: NotRequired[dict[str, Any]]
     parameters: NotRequired[dict[str, int]]
-    resources: NotRequired[dict[str, Any]]
-    config: NotRequired[dict[str, Any] | None]
-    folds: NotRequired[list[dict[str, Any]]]
+    resources: NotRequired[ResourcesEntry]
+    config: NotRequired[ConfigEntry | None]
+    definitions: NotRequired[dict[str, str]]
+    units: NotRequired[dict[str, str]]
+    folds: NotRequired[list[FoldEntry]]
     fits: NotRequired[list[FitEntry]]
     missing_fits: NotRequired[list[str]]
 
@@ -116,7 +173,7 @@ class RunFolder:
     @property
     def has_report(self) -> bool:
         """True if the folder holds report.json, which a test writes."""
-        return (self.path / REPORT_FILE).is_file()
+        return (self.path / REPORT_FILE).exists()
 
     @property
     def page(self) -> Path:
@@ -132,15 +189,15 @@ class RunFolder:
         """
         path = self.path / REPORT_FILE
         again = f"test the run again with do=[test] ckpt_path={self.path}"
-        if not path.is_file():
+        if not path.exists():
             raise UserError(
                 f"{self.path} holds no {REPORT_FILE}, so it is no finished run; name a run folder,"
                 f" or test it with do=[test] ckpt_path={self.path}"
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, fix=again)
             _REPORT_SCHEMA.validate_python(content, strict=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, UserError) as error:
             raise UserError(
                 f"{path} is not a report that can be read ({_describe_error(error)}); {again}"
             ) from error
@@ -244,10 +301,19 @@ class RunFolder:
         """
         import pandas as pd  # half a second, and a leaderboard needs no curves
 
+        path = self.path / METRICS_FILE
+        if not path.exists():
+            return pd.DataFrame()
+        check_file(path)
         try:
-            rows = pd.read_csv(self.path / METRICS_FILE)
+            rows = pd.read_csv(path)
         except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame()
+        except ValueError as error:  # also UnicodeDecodeError and pandas' ParserError
+            raise UserError(
+                f"{path} cannot be read as a table ({plain_sentence(error)}); restore it, or delete"
+                " it, and the page has no curves"
+            ) from error
         if "train/loss" not in rows:
             return pd.DataFrame()
         rows = rows[rows["epoch"].isin(rows["epoch"][rows["train/loss"].notna()])]
@@ -258,7 +324,7 @@ class RunFolder:
     def stages(self) -> list[dict[str, Any]]:
         """Stages of a curriculum as stages.json holds them; empty without one."""
         path = self.path / STAGES_FILE
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return read_json(path, fix="delete it") if path.exists() else []
 
     def checkpoint(self, which: str = "best") -> Path:
         """Return the path of the `best` or `last` checkpoint.
@@ -302,7 +368,7 @@ class RunFolder:
         return self.path / "evidence" / f"{split}.npz"
 
     def _read_mapping(self, name: str) -> dict[str, Any]:
-        if not (self.path / name).is_file():
+        if not (self.path / name).exists():
             return {}
         found = self._read_yaml(name)
         if not isinstance(found, dict):
@@ -313,7 +379,7 @@ class RunFolder:
         path = self.path / name
         try:
             return read_yaml(path)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise UserError(f"{path} cannot be read ({_describe_error(error)})") from error
 
 
@@ -322,8 +388,10 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        return f"{key}: {first['msg']}" if key else str(first["msg"])
-    return " ".join(str(error).split())
+        return shorten(f"{key}: {first['msg']}" if key else str(first["msg"]))
+    if isinstance(error, UserError):  # of a reader of files, whose fix is another one
+        return str(error).rpartition("; ")[0]
+    return plain_sentence(error)
 
 
 def get_score(report: Mapping[str, Any], split: str, name: str) -> float:

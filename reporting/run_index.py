@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from evaluation.bootstrap import (
 )
 from evaluation.evidence import Evidence
 from reporting.config_diff import flatten_config
+from reporting.file_io import plain_sentence
 from reporting.outcome import OUTCOME_FILE, Outcome
 from reporting.ranking import get_monitor
 from reporting.run_folder import (
@@ -156,7 +157,7 @@ def summarize_predictions(
         "scores": names,
         "head": head,
         "monitor": list(monitor),
-        "val": {name: value for name, value in val.items() if not isnan(value)},
+        "val": {name: value for name, value in val.items() if isfinite(value)},
         "measured": _measured_scores(report, evidence, evaluated_split),
     }
     score, draws = score_with_interval(evidence, by if by in names else head)
@@ -205,7 +206,7 @@ def _score_or_nan(report: dict[str, Any], split: str, name: str) -> float:
     """Return a score; NaN where an older report does not have it."""
     try:
         return get_score(report, split, name)
-    except KeyError:
+    except (KeyError, TypeError, ValueError):
         return float("nan")
 
 
@@ -260,7 +261,7 @@ def read_entry(folder: Path, runs_dir: Path) -> tuple[LeaderboardEntry | None, B
         said = (
             " ".join(str(error).split())
             if isinstance(error, UserError)
-            else f"{type(error).__name__}: {error}"
+            else f"{type(error).__name__}: {plain_sentence(error)}"
         )
         entry.status, entry.reason = "cannot be read", said
         return entry, {}

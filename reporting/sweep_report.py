@@ -21,9 +21,10 @@ from datamodules.formats.atomic_write import atomic_write
 from reporting.commands import PROGRAM
 from reporting.config_diff import REPLICATE_KEYS, format_value, parse_finite_number, short_names
 from reporting.figures.style import INK, PALETTE, figure
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 from reporting.run_folder import RunFolder
-from reporting.tables import terminal_table
+from reporting.tables import spreadsheet_cell, terminal_table
 from reporting.trials import (
     STATE_ORDER,
     TrialResult,
@@ -348,7 +349,10 @@ def write_trials_csv(sweep_dir: Path) -> None:
         return
     atomic_write(
         sweep_dir / TRIALS_CSV,
-        pd.DataFrame([trial_row(trial) for trial in trials]).to_csv(index=False).encode(),
+        pd.DataFrame([trial_row(trial) for trial in trials])
+        .map(spreadsheet_cell)
+        .to_csv(index=False)
+        .encode(),
     )
     _print_trials(trials, sweep_dir)
 
@@ -487,6 +491,7 @@ def render_sweep_page(trials: list[TrialResult], sweep_dir: Path) -> str:
     counted = Counter(trial.state for trial in trials)
     return render(
         "sweep.html",
+        page_folders(None, sweep_dir),
         title=f"Sweep {sweep_dir.name}",
         heading=next((trial.heading for trial in trials if trial.heading), None),
         sweep=str(sweep_dir),

@@ -264,3 +264,20 @@ def _plain_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{name}={number}" for name, number in value.items())
     return "yes" if value is True else str(value)
+
+
+FORMULA_MARKS = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets begin what they run
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a cell of a CSV for people, in which a spreadsheet runs no text as a formula.
+
+    A quote before it makes it a text, as OWASP recommends; numbers stay numbers.
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA_MARKS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

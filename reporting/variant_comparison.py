@@ -18,6 +18,7 @@ from evaluation.bootstrap import paired_differences
 from evaluation.evidence import Evidence
 from reporting.out_of_fold import TEST, SeedRuns, restrict_to_common_images
 from reporting.ranking import Ranking, choose_ranking, get_monitor
+from reporting.relative_paths import page_folders
 from reporting.rendering import render
 from reporting.run_folder import RunFolder, get_score, overall_scores
 from reporting.tables import format_with_sd, print_differences, terminal_table
@@ -109,7 +110,9 @@ def compare_variants(
         "heading": found["heading"],
         "phantom": found["data"]["phantom"],
     }
-    atomic_write(page, render("variants.html", found=found, **words).encode())
+    atomic_write(
+        page, render("variants.html", page_folders(None, folder), found=found, **words).encode()
+    )
     _print_variants(found, page)
     return found
 

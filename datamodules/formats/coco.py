@@ -4,14 +4,17 @@ Format: https://cocodataset.org/#format-data
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
-from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from datamodules.errors import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, ContentError, ManifestError
 from datamodules.formats.atomic_write import open_atomic
+from datamodules.formats.file_content import read_json, shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -20,10 +23,15 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     list_files,
-    read_json,
     split_of,
 )
-from datamodules.formats.outlines import box_polygon, fill_polygons, is_normalized, scale_polygon
+from datamodules.formats.outlines import (
+    box_polygon,
+    fill_polygons,
+    is_finite_number,
+    is_normalized,
+    scale_polygon,
+)
 from datamodules.formats.predicted_image import (
     PredictedImage,
     check_prediction,
@@ -31,6 +39,7 @@ from datamodules.formats.predicted_image import (
     lesion_box,
 )
 from datamodules.formats.rle import Rle, encode_rle, validate_rle
+from datamodules.formats.schema import parse_by_schema
 
 NORMALIZED_HINT = (
     "set datamodule.normalized=true if all coordinates are fractions of width and height, or"
@@ -39,7 +48,10 @@ NORMALIZED_HINT = (
 
 
 def read_coco(
-    path: Path, normalized: bool = False, max_pixels: int = MAX_IMAGE_PIXELS
+    path: Path,
+    normalized: bool = False,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> dict[str, Any]:
     """Read and check one annotation file.
 
@@ -50,6 +62,7 @@ def read_coco(
         path: The file.
         normalized: True if coordinates are fractions of width and height.
         max_pixels: Largest size of an image, in pixels.
+        max_file_bytes: Largest file that is read, in bytes.
 
     Returns:
         The file's content: `images`, `annotations`, `categories` and any further sections.
@@ -58,14 +71,15 @@ def read_coco(
         ManifestError: The JSON is malformed, a section is missing, ids are duplicated, an
             annotation refers to an unknown image or category, or coordinates look normalized.
     """
-    content = read_json(path)
+    content = read_json(path, max_file_bytes)
     for section in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(section), list):
             raise ManifestError(
                 f"{path} has no list '{section}'; it is not a COCO annotation file, export the data"
                 " set again as COCO"
             )
-    for section in ("images", "annotations", "categories"):
+    for section, schema in SCHEMAS.items():
+        content[section] = parse_by_schema(schema, content[section], f"{path}: '{section}'")
         _check_ids(path, section, content[section])
     _check_references(path, content)
     for image in content["images"]:
@@ -75,12 +89,6 @@ def read_coco(
 
 
 def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "id" not in entry:
-            raise ManifestError(
-                f"{path}: entry {number} of '{section}' has no id; export the data set again"
-            )
-        entry["id"] = _to_id(entry["id"])
     twice = [id for id, count in Counter(entry["id"] for entry in entries).items() if count > 1]
     if twice:
         raise ManifestError(
@@ -90,17 +98,66 @@ def _check_ids(path: Path, section: str, entries: list[dict[str, Any]]) -> None:
 
 
 def _to_id(id: Any) -> int | str:
-    """Return an id in one form; programs write one id as 1, 1.0 or "1"."""
-    whole = isinstance(id, int | float) and not isinstance(id, bool) and float(id).is_integer()
-    return int(id) if whole or (isinstance(id, str) and id.isdecimal()) else str(id)
+    """Return an id in one form; programs write one id as 1, 1.0 or "1".
+
+    Raises:
+        ValueError: It is neither a number nor a text.
+    """
+    if isinstance(id, bool) or not isinstance(id, int | float | str):
+        raise ValueError("should be a number or a text")
+    if isinstance(id, str):
+        return int(id) if id.isdecimal() and len(id) <= MAX_DIGITS else id
+    if not abs(id) < 10**MAX_DIGITS:  # also NaN
+        raise ValueError(f"should have at most {MAX_DIGITS} digits")
+    return int(id) if id == int(id) else str(id)
+
+
+MAX_DIGITS = 30  # of an id; some programs number by random 64 bits
+Id = Annotated[Any, BeforeValidator(_to_id)]
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+KEEP = ConfigDict(extra="allow")
+
+
+@with_config(KEEP)
+class CocoImage(TypedDict):
+    """An entry of `images`; further keys are kept."""
+
+    id: Id
+    file_name: Name
+    height: Any
+    width: Any
+
+
+@with_config(KEEP)
+class CocoAnnotation(TypedDict):
+    """An entry of `annotations`; further keys are kept."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    segmentation: NotRequired[list[Any] | dict[str, Any] | Literal[""] | None]
+    bbox: NotRequired[list[Any] | None]
+
+
+@with_config(KEEP)
+class CocoCategory(TypedDict):
+    """An entry of `categories`; further keys are kept."""
+
+    id: Id
+    name: Name
+
+
+SCHEMAS: dict[str, TypeAdapter[Any]] = {
+    "images": TypeAdapter(list[CocoImage]),
+    "annotations": TypeAdapter(list[CocoAnnotation]),
+    "categories": TypeAdapter(list[CocoCategory]),
+}
 
 
 def _check_references(path: Path, content: dict[str, Any]) -> None:
     images = {image["id"] for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     for annotation in content["annotations"]:
-        for key in ("image_id", "category_id"):
-            annotation[key] = _to_id(annotation.get(key))
         if annotation["image_id"] not in images:
             raise ManifestError(
                 f"{path}: annotation {annotation['id']} names image {annotation['image_id']},"
@@ -114,20 +171,15 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
 
 
 def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise ManifestError(
-            f"{path}: image {image['id']} has no file_name; export the data set again"
-        )
+    name = image["file_name"]
     for side in ("height", "width"):
-        value = image.get(side)
-        if isinstance(value, float) and value.is_integer():
-            value = image[side] = int(value)
-        if type(value) is not int or value < 1:
+        value: Any = image.get(side)
+        if not is_finite_number(value) or value != int(value) or value < 1:
             raise ManifestError(
-                f"{path}: image '{name}' has no usable {side} ({image.get(side)}); export the data"
-                " set again"
+                f"{path}: image '{name}' has no usable {side} ({shorten(repr(value), 40)}); export"
+                " the data set again"
             )
+        image[side] = int(value)
     if image["height"] * image["width"] > max_pixels:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
@@ -227,7 +279,7 @@ def is_box_only(annotation: dict[str, Any]) -> bool:
 def box_to_polygon(annotation: dict[str, Any], where: str) -> list[float]:
     """Return the bounding box `[x, y, width, height]` as a polygon."""
     box = annotation.get("bbox") or []
-    if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= 0 or box[3] <= 0:
+    if len(box) != 4 or not all(map(is_finite_number, box)) or box[2] <= 0 or box[3] <= 0:
         raise ManifestError(f"{where} has neither an outline nor a usable bbox; remove it")
     x, y, w, h = box
     return box_polygon(x, y, x + w, y + h)
@@ -266,7 +318,10 @@ class CocoLayout(Layout):
         used: Counter[str] = Counter()
         names: list[str] = []
         for file in files:
-            content = read_coco(tree.path(file), options.normalized)
+            reader = tree.reader
+            content = read_coco(
+                tree.path(file), options.normalized, reader.max_pixels, reader.max_file_bytes
+            )
             find_images(tree.path(file), content, tree)
             names += [str(category.get("name")) for category in content["categories"]]
             for record, notes in _records(tree, file, content, options):

@@ -3,6 +3,7 @@
 Format: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -12,6 +13,7 @@ import numpy as np
 
 from datamodules.errors import ManifestError
 from datamodules.formats.atomic_write import open_atomic
+from datamodules.formats.file_content import shorten
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -22,10 +24,14 @@ from datamodules.formats.layout import (
     Outline,
     folder_of,
     list_files,
-    read_xml,
     split_of,
 )
-from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.outlines import (
+    box_polygon,
+    ellipse_polygon,
+    fill_polygons,
+    image_side,
+)
 from datamodules.formats.predicted_image import (
     PredictedImage,
     check_prediction,
@@ -54,7 +60,7 @@ class CvatLayout(Layout):
         records, counted, order, used = [], [], [], set()
         seen: dict[str, str] = {}
         for file in _cvat_files(tree):
-            root = read_xml(tree.path(file))
+            root = tree.read_xml(file)
             if root is None:
                 continue
             order += [label.text or "" for label in root.iterfind("meta//labels/label/name")]
@@ -96,7 +102,10 @@ def _read_image(tree: FolderTree, file: str, entry: Element) -> tuple[ImageRecor
             " restore it, or remove it from the file"
         )
     where = f"{tree.path(file)}: image '{name}'"
-    height, width = (int(_number(entry.get(side), side, where)) for side in ("height", "width"))
+    height, width = (
+        image_side(_number(entry.get(side), side, where), side, where, tree.reader.max_pixels)
+        for side in ("height", "width")
+    )
     subset = (entry.get("subset") or "").lower()
     split = next((split for split, names in SPLIT_WORDS.items() if subset in names), None)
     record = ImageRecord(image, split or split_of(image), size=(height, width))
@@ -109,9 +118,21 @@ def _read_image(tree: FolderTree, file: str, entry: Element) -> tuple[ImageRecor
         rle, repairs = _read_shape(shape, height, width, place)
         notes += repairs
         if rle is not None:
-            record.outlines.append(Outline(shape.get("label", ""), place, rle, shape.tag == "box"))
+            record.outlines.append(Outline(_label(shape, place), place, rle, shape.tag == "box"))
     record.annotated = bool(len(entry))
     return record, notes
+
+
+def _label(shape: Element, where: str) -> str:
+    """Return the name of a shape's class.
+
+    Raises:
+        ManifestError: It has none.
+    """
+    label = (shape.get("label") or "").strip()
+    if not label:
+        raise ManifestError(f"{where} has no label; name it, or remove it")
+    return label
 
 
 def _read_shape(
@@ -134,7 +155,7 @@ def _read_shape(
         points = ellipse_polygon(x, y, rx, ry, _number(shape.get("rotation", "0"), "turn", where))
     else:
         raise ManifestError(f"{where} is a <{shape.tag}>, which is unknown; draw it as a polygon")
-    if shape.tag == "box" and float(shape.get("rotation", "0")):
+    if shape.tag == "box" and _number(shape.get("rotation", "0"), "rotation", where):
         raise ManifestError(f"{where} is a turned box; draw it as a polygon")
     return fill_polygons([points], height, width, where)
 
@@ -153,7 +174,7 @@ def _decode_mask(shape: Element, height: int, width: int, where: str) -> Rle | N
             f"{where} has runs that add up to {sum(runs)} pixels, and its box {w} x {h} has"
             f" {w * h}; export it again"
         )
-    if left + w > width or top + h > height:
+    if min(w, h) < 1 or left + w > width or top + h > height:
         raise ManifestError(f"{where} has a mask that extends beyond its image; export it again")
     values = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(h, w)
     mask = np.zeros((height, width, 1), np.uint8)
@@ -163,9 +184,14 @@ def _decode_mask(shape: Element, height: int, width: int, where: str) -> Rle | N
 
 def _number(text: str | None, what: str, where: str) -> float:
     try:
-        return float(text or "")
-    except ValueError as error:
-        raise ManifestError(f"{where} has {what}={text}; write a number there") from error
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ManifestError(
+            f"{where} has {what}={shorten(str(text), 40)}; write a finite number there"
+        )
+    return number
 
 
 def write_cvat(path: Path, images: Iterable[PredictedImage], classes: Sequence[str]) -> Path:

@@ -1,8 +1,10 @@
 """Reader of DICOM files: look-up tables, window, padding, MONOCHROME1, codecs."""
 
 import io
+import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.decoders.pylibjpeg import DECODER_DEPENDENCIES
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -26,7 +29,14 @@ from pydicom.uid import (
     JPEGLSTransferSyntaxes,
 )
 
-from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError, UserError
+from datamodules.errors import (
+    MAX_FILE_BYTES,
+    MAX_IMAGE_PIXELS,
+    ContentError,
+    ManifestError,
+    UserError,
+)
+from datamodules.formats.file_content import check_file
 from datamodules.formats.gray_levels import SourceImage, encode_levels
 from datamodules.formats.image_files import DICM_OFFSET, is_bare_dicom
 from datamodules.formats.image_io import ImageReader, check_frame, check_pixels
@@ -252,6 +262,7 @@ DISPLAY_TAGS = [
     *("PhotometricInterpretation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 ]
+META_BYTES = 2**12  # of a file, which hold its file meta information
 END_OF_JPEG = b"\xff\xd9"
 warnings.filterwarnings(
     "ignore", module=r"pydicom\b"
@@ -319,10 +330,15 @@ def _read_dataset(path: Path, data: bytes | None, **options: Any) -> Dataset:
     Raises:
         InvalidDicomError: The content is not that of a DICOM.
     """
+    if data is None:
+        check_file(path, sys.maxsize)  # a header is read of it, or the caller has checked its size
     with path.open("rb") if data is None else io.BytesIO(data) as file:
-        start = file.read(DICM_OFFSET + 4)
+        start = file.read(META_BYTES)
         file.seek(0)
-        bare = start[DICM_OFFSET:] != b"DICM"
+        if str(DeflatedExplicitVRLittleEndian).encode() in start:
+            _check_deflated(path, file, start)
+            file.seek(0)
+        bare = start[DICM_OFFSET : DICM_OFFSET + 4] != b"DICM"
         if bare and not is_bare_dicom(start):
             raise InvalidDicomError
         dataset = dcmread(file, force=bare, **options)
@@ -336,6 +352,31 @@ def _read_dataset(path: Path, data: bytes | None, **options: Any) -> Dataset:
                 " its file meta information, or export it uncompressed"
             )
     return dataset
+
+
+def _check_deflated(path: Path, file: Any, start: bytes) -> None:
+    """Refuse a deflated DICOM that unpacks to more than is read, before pydicom unpacks all of it.
+
+    Args:
+        path: The file, for the message.
+        file: The file, open.
+        start: Its first bytes, which hold the length of the file meta information.
+    """
+    group = start.find(b"\x02\x00\x00\x00UL\x04\x00", DICM_OFFSET)
+    if group < 0:
+        raise ManifestError(
+            f"{path} is deflated and does not say where its data set begins; export it uncompressed"
+        )
+    begins = group + 12 + int.from_bytes(start[group + 8 : group + 12], "little")
+    file.seek(begins)
+    unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while (packed := unpacker.unconsumed_tail or file.read(2**16)) and not unpacker.eof:
+        size += len(unpacker.decompress(packed, 2**20))
+        if size > MAX_FILE_BYTES:
+            raise ManifestError(
+                f"{path} is deflated and unpacks to more than {MAX_FILE_BYTES:,} bytes; export it"
+                " uncompressed, or take it out of the data set"
+            )
 
 
 def read_dicom_spacing(path: Path) -> tuple[float, float] | None:
@@ -432,6 +473,7 @@ def _decode_frame(path: Path, dataset: Dataset, frame: int) -> tuple[np.ndarray,
     Returns:
         `H x W`, or RGB `H x W x 3`; and see `_find_padding`.
     """
+    _check_frame_size(path, dataset, frame)
     stored = _decode_baseline_jpeg(dataset, frame)
     if stored is None:
         _check_codec(path, dataset)
@@ -448,6 +490,42 @@ def _decode_frame(path: Path, dataset: Dataset, frame: int) -> tuple[np.ndarray,
             return pixel_array(dataset, index=frame), None
     padding = _find_padding(stored, dataset)
     return _clear_unused_bits(stored, dataset), padding
+
+
+def _check_frame_size(path: Path, dataset: Dataset, frame: int) -> None:
+    """Refuse an encoded frame of another size than Rows and Columns, before it is decoded.
+
+    It may be as large as its own header says, whatever that of the DICOM announces.
+    """
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    found = encoded_size(_encoded_frame(dataset, frame))
+    expected = int(dataset.Rows), int(dataset.Columns)
+    if found is not None and found != expected:
+        raise ManifestError(
+            f"{path} holds a picture of {found[0]} x {found[1]} pixels, and its header says"
+            f" {expected[0]} x {expected[1]}; replace the file or take it out of the data set"
+        )
+
+
+def encoded_size(frame: bytes) -> tuple[int, int] | None:
+    """Return height and width in the header of a JPEG, JPEG-LS or JPEG 2000; None for others."""
+    if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:  # JPEG 2000: SOC, SIZ
+        ends, begins = struct.unpack(">II", frame[8:16]), struct.unpack(">II", frame[16:24])
+        return ends[1] - begins[1], ends[0] - begins[0]
+    if frame[:2] != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            height, width = struct.unpack(">HH", frame[place + 5 : place + 9])
+            return height, width
+        if marker == 0xFF:  # padding
+            place += 1
+            continue
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4], "big")
+    return None
 
 
 def _clear_unused_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Search for the image files of a folder, by suffix or content, without the junk of systems."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from datamodules.errors import UserError
+from datamodules.errors import ManifestError, UserError
 
 DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 IMAGE_SUFFIXES = {
@@ -87,15 +87,51 @@ def file_suffix(path: Path) -> str:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder that is no junk, following links to folders.
+    """Yield every regular file below a folder that is no junk, following links to folders.
 
-    A cycle of links is followed once.
+    A cycle of links is followed once. Pipes, sockets, devices and broken links are left out, see
+    `special_files`.
     """
-    seen: set[Path] = set()
-    for place, below, names in os.walk(folder, followlinks=True):
-        kept = [Path(place, name) for name in below if not is_junk(Path(name))]
-        below[:] = [path.name for path in kept if _mark_visited(path.resolve(), seen)]
-        yield from (Path(place, name) for name in names if not is_junk(Path(name)))
+    return (path for path, regular in _walk(folder) if regular)
+
+
+def special_files(folder: Path) -> list[Path]:
+    """List what is neither a file nor a folder: pipes, sockets, devices and broken links."""
+    return sorted(path for path, regular in _walk(folder) if not regular)
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield everything below a folder that is neither junk nor a folder, and if it is a file."""
+    pending, seen = [folder], {folder.resolve()}
+    while pending:
+        place = pending.pop()
+        try:
+            with os.scandir(place) as entries:
+                found = [entry for entry in entries if not is_junk(Path(entry.name))]
+        except OSError as error:
+            raise ManifestError(
+                f"the folder {place} cannot be read ({error.strerror}); make it readable, or move"
+                " it away"
+            ) from error
+        for entry in found:
+            path = place / entry.name
+            if any("\ud800" <= letter <= "\udfff" for letter in entry.name):
+                shown = entry.name.encode("utf-8", "replace").decode()
+                raise ManifestError(
+                    f"{place} holds a file '{shown}', whose name is no UTF-8; rename it"
+                )
+            if not _is(entry.is_dir):
+                yield path, _is(entry.is_file)
+            elif _mark_visited(path.resolve(), seen):
+                pending.append(path)
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Return the answer of an entry; False for a link that leads to itself."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def image_name(path: Path) -> str:
@@ -114,6 +150,8 @@ def is_dicom(path: Path, data: bytes | None) -> bool:
     if path.suffix.lower() == ".dcm":
         return True
     if data is None:
+        if not path.is_file():  # a pipe would hang
+            return False
         try:
             with path.open("rb") as file:
                 data = file.read(DICM_OFFSET + 4)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from datamodules.errors import MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, MAX_IMAGE_PIXELS, ContentError, ManifestError
+from datamodules.formats.file_content import check_file, read_bytes
 from datamodules.formats.gray_levels import (
     EIGHT_BITS,
     MAX_UNIFORM_SPREAD,
@@ -20,11 +21,15 @@ from datamodules.formats.gray_levels import (
     stack_channels,
 )
 from datamodules.formats.image_files import is_dicom, is_volume
+from datamodules.formats.png import find_png_damage
 
 if TYPE_CHECKING:
     from datamodules.formats.volumes import SliceIndex
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageReader.max_pixels` is checked instead, from the header
+# formats of Pillow that are read; others run programs (EPS: Ghostscript), or have no pixels
+# (JPEG includes MPO)
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 ORIENTATION_TAG, PHOTOMETRIC_TAG, BITS_TAG = 274, 262, 258  # of EXIF and TIFF
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -49,12 +54,14 @@ class ImageReader:
             multi-frame DICOM or a 4-D volume; None refuses such files, and `channels` reads all
             their frames as the channels of one image.
         max_pixels: Largest image that is decoded, in pixels.
+        max_file_bytes: Largest file that is read whole, in bytes.
         ignore_dicom_windows: True to read the values of DICOMs, to which the window of the data set
             is applied, and not to apply their own windows.
     """
 
     frame: int | Literal["channels"] | None = None
     max_pixels: int = MAX_IMAGE_PIXELS
+    max_file_bytes: int = MAX_FILE_BYTES
     ignore_dicom_windows: bool = False
 
     def read(
@@ -96,7 +103,9 @@ class ImageReader:
         if is_volume(path):
             from datamodules.formats.volumes import read_slice  # imports this module
 
-            return read_slice(path, index, channels, self.frame, self.max_pixels)
+            return read_slice(
+                path, index, channels, self.frame, self.max_pixels, self.max_file_bytes
+            )
         if is_dicom(path, data):
             from datamodules.formats.dicom import (
                 read_dicom,  # pydicom takes half a second to import, and most runs have no DICOM
@@ -104,8 +113,10 @@ class ImageReader:
 
             gray = read_dicom(path, data, self)
             return gray if channels == 1 else replace(gray, pixels=gray.pixels.repeat(channels, 2))
-        data = read_bytes(path) if data is None else data
+        # read here, because Pillow would map a TIFF into memory and then turn it wrongly
+        data = read_bytes(path, self.max_file_bytes) if data is None else data
         image = self._open(path, data)
+        _check_whole(path, data)
         before = read_orientation(image)  # Pillow turns a TIFF while it decodes it
         _load(path, image)
         deep_color = len(image.getbands()) > 1 and bit_depth(image, data) > 8
@@ -180,6 +191,7 @@ class ImageReader:
             ManifestError: See `read`.
         """
         image = self._open(path, data)
+        _check_whole(path, data)
         _load(path, image)
         return image
 
@@ -217,16 +229,14 @@ class ImageReader:
             return shown[::-1] if stored else shown
 
     def _open(self, path: Path, data: bytes | None) -> Image.Image:
+        if data is None:
+            check_file(path, self.max_file_bytes)
         try:
-            image = Image.open(path if data is None else io.BytesIO(data))
+            image = Image.open(path if data is None else io.BytesIO(data), formats=IMAGE_FORMATS)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             frame = 0 if self.frame == "channels" else self.frame
             if frame is not None or frames > 1:
                 image.seek(check_frame(path, frames, frame))
-        except FileNotFoundError as error:
-            raise ManifestError(
-                f"{path} does not exist; restore the file or take it out of the data set"
-            ) from error
         except ManifestError:
             raise
         except Exception as error:  # damaged headers make Pillow raise anything, also KeyError
@@ -338,19 +348,12 @@ def bit_depth(image: Image.Image, data: bytes) -> int:
     return int(np.max(getattr(image, "tag_v2", {}).get(BITS_TAG, 8)))
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file; Pillow would map a TIFF into memory and then turn it wrongly."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
+def _check_whole(path: Path, data: bytes) -> None:
+    """Refuse a PNG whose pixels are damaged, which Pillow would show in part."""
+    if damage := find_png_damage(data):
         raise ManifestError(
-            f"{path} does not exist; restore the file or take it out of the data set"
-        ) from error
-    except OSError as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error.strerror}); restore the file or take it out of the data"
-            " set"
-        ) from error
+            f"{path} is a damaged PNG ({damage}); replace the file or take it out of the data set"
+        )
 
 
 def _load(path: Path, image: Image.Image) -> None:

@@ -8,14 +8,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 from urllib.parse import parse_qs, quote, unquote, urlparse
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from datamodules.errors import ManifestError
 from datamodules.formats.atomic_write import open_atomic
+from datamodules.formats.file_content import shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -26,10 +29,15 @@ from datamodules.formats.layout import (
     first_repeated,
     folder_of,
     list_files,
-    read_json,
     split_of,
 )
-from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.outlines import (
+    box_polygon,
+    check_finite_numbers,
+    ellipse_polygon,
+    fill_polygons,
+    image_side,
+)
 from datamodules.formats.predicted_image import (
     MODEL,
     PredictedImage,
@@ -37,7 +45,36 @@ from datamodules.formats.predicted_image import (
     iterate_lesions,
 )
 from datamodules.formats.rle import Rle, encode_rle
+from datamodules.formats.schema import parse_by_schema
 
+
+class Result(TypedDict):
+    """An outline or another answer of an annotation; further keys are not read."""
+
+    type: Annotated[str, Field(strict=True)]
+    id: NotRequired[Any]
+    value: NotRequired[dict[str, Any] | None]
+    original_height: NotRequired[Any]
+    original_width: NotRequired[Any]
+    image_rotation: NotRequired[float | None]
+
+
+class LabelStudioAnnotation(TypedDict):
+    """All answers of one person about an image."""
+
+    result: NotRequired[list[Result] | None]
+    was_cancelled: NotRequired[bool | None]
+
+
+class LabelingTask(TypedDict):
+    """One image with its annotations."""
+
+    data: dict[str, Any]
+    id: NotRequired[Any]
+    annotations: NotRequired[list[LabelStudioAnnotation] | None]
+
+
+TASKS = TypeAdapter(list[LabelingTask])
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's own prefix of uploaded files
 LABEL_KEYS = {
     "polygonlabels": "polygonlabels",
@@ -67,7 +104,8 @@ class LabelStudioLayout(Layout):
         """Read the tasks; an image needs exactly one annotation that was not cancelled."""
         records, counted, names = [], [], []
         for file in tree.json_files("label_studio"):
-            for task in read_json(tree.path(file)):
+            where = str(tree.path(file))
+            for task in parse_by_schema(TASKS, tree.read_json(file), where):
                 record, notes = _read_task(tree, file, task)
                 counted += [(note, record.image) for note in notes]
                 names += [outline.name for outline in record.outlines]
@@ -78,7 +116,7 @@ class LabelStudioLayout(Layout):
 
 def _has_outlines(tree: FolderTree, file: str) -> bool:
     """Return True if some task is annotated with outlines, and not with choices alone."""
-    text = tree.path(file).read_text(encoding="utf-8-sig")
+    text = tree.read_text(file)
     return any(f'"{kind}"' in text for kind in LABEL_KEYS)
 
 
@@ -90,14 +128,10 @@ def _check_once(tree: FolderTree, records: Sequence[ImageRecord]) -> None:
         )
 
 
-def _read_task(tree: FolderTree, file: str, task: dict[str, Any]) -> tuple[ImageRecord, list[str]]:
+def _read_task(tree: FolderTree, file: str, task: LabelingTask) -> tuple[ImageRecord, list[str]]:
     where = f"{tree.path(file)}: task {task.get('id')}"
     image = _find_image(tree, file, task, where)
-    done = [
-        each
-        for each in task.get("annotations") or []
-        if isinstance(each, dict) and not each.get("was_cancelled")
-    ]
+    done = [each for each in task.get("annotations") or [] if not each.get("was_cancelled")]
     if len(done) > 1:
         raise ManifestError(
             f"{where} has {len(done)} annotations of '{image}'; export one of each image (the"
@@ -111,13 +145,15 @@ def _read_task(tree: FolderTree, file: str, task: dict[str, Any]) -> tuple[Image
             notes.append(f"{kind} without an outline: left out")
             continue
         place = f"{where}, result {result.get('id')}"
-        size = _size(result, place)
+        size = _size(result, place, tree.reader.max_pixels)
         if record.size not in (None, size):
             raise ManifestError(f"{place} states another size than the results before it")
         record.size = size
         rle, repairs = _read_result(result, kind, size, place)
         notes += repairs
-        labels = result["value"].get(LABEL_KEYS[kind]) or []
+        labels = (result.get("value") or {}).get(LABEL_KEYS[kind]) or []
+        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+            raise ManifestError(f"{place} has labels that are no list of names; export it again")
         if len(labels) != 1:
             raise ManifestError(f"{place} has {len(labels)} labels; give each outline one")
         if rle is not None:
@@ -126,7 +162,7 @@ def _read_task(tree: FolderTree, file: str, task: dict[str, Any]) -> tuple[Image
     return record, notes
 
 
-def _find_image(tree: FolderTree, file: str, task: dict[str, Any], where: str) -> str:
+def _find_image(tree: FolderTree, file: str, task: LabelingTask, where: str) -> str:
     """Return the image that a task's URL or path names."""
     written = [str(value) for value in task["data"].values() if isinstance(value, str)]
     for text in written:
@@ -145,10 +181,11 @@ def _find_image(tree: FolderTree, file: str, task: dict[str, Any], where: str) -
     )
 
 
-def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
-    height, width = result.get("original_height"), result.get("original_width")
-    if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise ManifestError(f"{where} has no original_height and original_width; export it again")
+def _size(result: Result, where: str, max_pixels: int) -> tuple[int, int]:
+    height, width = (
+        image_side(result.get(side), side, where, max_pixels)
+        for side in ("original_height", "original_width")
+    )
     if result.get("image_rotation"):
         raise ManifestError(
             f"{where} was drawn on an image turned by {result['image_rotation']} degrees; turn the"
@@ -158,7 +195,7 @@ def _size(result: dict[str, Any], where: str) -> tuple[int, int]:
 
 
 def _read_result(
-    result: dict[str, Any], kind: str, size: tuple[int, int], where: str
+    result: Result, kind: str, size: tuple[int, int], where: str
 ) -> tuple[Rle | None, list[str]]:
     """Return one result as a mask, None if it has no area, and what was repaired."""
     value: Any = result.get("value")
@@ -168,26 +205,34 @@ def _read_result(
             mask = decode_brush(value["rle"], height, width)
             return encode_rle(mask[..., None])[0], []
         if kind == "polygonlabels":
-            percent = [number for point in value["points"] for number in point]
+            points = value["points"]
+            if not isinstance(points, list):
+                raise TypeError("points is no list")
+            percent = [x for point in points for x in check_finite_numbers(point, 2, where)]
         elif kind == "rectanglelabels":
-            x, y, w, h = (float(value[key]) for key in ("x", "y", "width", "height"))
+            sides = [value[key] for key in ("x", "y", "width", "height")]
+            x, y, w, h = check_finite_numbers(sides, 4, where)
             percent = box_polygon(x, y, x + w, y + h)
         else:
-            x, y, w, h = (float(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
+            sides = [value[key] for key in ("x", "y", "radiusX", "radiusY")]
+            x, y, w, h = check_finite_numbers(sides, 4, where)
+            (turn,) = check_finite_numbers([value.get("rotation") or 0], 1, where)
             polygon = ellipse_polygon(
                 x * width / 100,
                 y * height / 100,
                 w * width / 100,
                 h * height / 100,
-                float(value.get("rotation") or 0),
+                turn,
             )
             return fill_polygons([polygon], height, width, where)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ManifestError(f"{where} cannot be read ({error}); export it again") from error
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ManifestError(
+            f"{where} cannot be read ({shorten(str(error))}); export it again"
+        ) from error
     if kind == "rectanglelabels" and value.get("rotation"):
         raise ManifestError(f"{where} is a turned box; draw it as a polygon")
-    points = np.asarray(percent, np.float64).reshape(-1, 2) * [width / 100, height / 100]
-    return fill_polygons([points.ravel().tolist()], height, width, where)
+    pixels = np.asarray(percent, np.float64).reshape(-1, 2) * [width / 100, height / 100]
+    return fill_polygons([pixels.ravel().tolist()], height, width, where)
 
 
 def decode_brush(rle: Sequence[int], height: int, width: int) -> np.ndarray:
@@ -207,6 +252,8 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: The data does not fill the image.
     """
+    if not isinstance(rle, list) or not all(type(b) is int and 0 <= b < 256 for b in rle):
+        raise ValueError("the brush data is no list of bytes")
     bits = np.unpackbits(np.asarray(rle, np.uint8))
     position = 0
 

@@ -6,12 +6,15 @@ Format: https://github.com/wkentaro/labelme
 import base64
 import io
 import math
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from datamodules.errors import ManifestError
+from datamodules.formats.file_content import shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -20,13 +23,39 @@ from datamodules.formats.layout import (
     LayoutOptions,
     Outline,
     folder_of,
-    read_json,
     split_of,
     stem,
 )
-from datamodules.formats.outlines import box_polygon, ellipse_polygon, fill_polygons
+from datamodules.formats.outlines import (
+    box_polygon,
+    check_finite_numbers,
+    ellipse_polygon,
+    fill_polygons,
+    image_side,
+)
 from datamodules.formats.rle import Rle, encode_rle
+from datamodules.formats.schema import parse_by_schema
 
+
+class Shape(TypedDict):
+    """A shape of a file; further keys are not read."""
+
+    label: Annotated[str, Field(strict=True, min_length=1)]
+    shape_type: NotRequired[Annotated[str, Field(strict=True)] | None]
+    points: NotRequired[Any]
+    mask: NotRequired[Annotated[str, Field(strict=True)] | None]
+
+
+class LabelMeContent(TypedDict):
+    """Content of a file; further keys are not read."""
+
+    shapes: list[Shape]
+    imagePath: NotRequired[Annotated[str, Field(strict=True)] | None]
+    imageHeight: NotRequired[Any]
+    imageWidth: NotRequired[Any]
+
+
+CONTENT = TypeAdapter(LabelMeContent)
 NO_AREA = ("point", "points", "line", "linestrip")
 
 
@@ -47,7 +76,8 @@ class LabelMeLayout(Layout):
         records, counted, names = [], [], []
         seen: dict[str, str] = {}
         for file in tree.json_files("labelme"):
-            content = read_json(tree.path(file))
+            where = str(tree.path(file))
+            content = parse_by_schema(CONTENT, tree.read_json(file), where)
             image = _find_image(tree, file, content)
             if image in seen:
                 raise ManifestError(
@@ -56,8 +86,12 @@ class LabelMeLayout(Layout):
             seen[image] = file
             record = ImageRecord(image, split_of(image))
             height, width = content.get("imageHeight"), content.get("imageWidth")
-            if isinstance(height, int) and isinstance(width, int):
-                record.size = height, width
+            if height is not None and width is not None:
+                limit = tree.reader.max_pixels
+                record.size = (
+                    image_side(height, "imageHeight", where, limit),
+                    image_side(width, "imageWidth", where, limit),
+                )
             size = record.size or tree.image_size(image)
             for number, shape in enumerate(content["shapes"], start=1):
                 where = f"{tree.path(file)}: shape {number}"
@@ -75,10 +109,10 @@ class LabelMeLayout(Layout):
         return LayoutContent(records, sorted(set(names)), counted=counted)
 
 
-def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:
+def _find_image(tree: FolderTree, file: str, content: LabelMeContent) -> str:
     """Return the image of an annotation: the one it names, or the one of its own name."""
     base = folder_of(file)
-    image = tree.locate(str(content.get("imagePath") or ""), base, tree.is_image)
+    image = tree.locate(content.get("imagePath") or "", base, tree.is_image)
     if image is None:
         beside = [f for f in tree.images if folder_of(f) == base and stem(f) == stem(file)]
         image = beside[0] if len(beside) == 1 else None
@@ -90,12 +124,12 @@ def _find_image(tree: FolderTree, file: str, content: dict[str, Any]) -> str:
     return image
 
 
-def _read_shape(shape: Any, size: tuple[int, int], where: str) -> tuple[Outline | None, list[str]]:
+def _read_shape(
+    shape: Shape, size: tuple[int, int], where: str
+) -> tuple[Outline | None, list[str]]:
     """Return one shape as an outline, None if it has no area, and what was repaired."""
     height, width = size
-    name = str(shape.get("label") or "") if isinstance(shape, dict) else ""
-    if not name:
-        raise ManifestError(f"{where} has no label; name it, or remove it")
+    name = shape["label"]
     kind = shape.get("shape_type") or "polygon"
     if kind in NO_AREA:
         return None, [f"{kind} without an area: left out"]
@@ -119,12 +153,9 @@ def _read_shape(shape: Any, size: tuple[int, int], where: str) -> tuple[Outline 
 
 
 def _points(points: Any, where: str) -> list[list[float]]:
-    usable = isinstance(points, list) and all(
-        isinstance(point, list) and len(point) == 2 for point in points
-    )
-    if not usable:
+    if not isinstance(points, list):
         raise ManifestError(f"{where} has no list of points [x, y]; draw it again")
-    return points
+    return [check_finite_numbers(point, 2, where) for point in points]
 
 
 def _two(points: list[list[float]], where: str) -> list[list[float]]:
@@ -134,14 +165,22 @@ def _two(points: list[list[float]], where: str) -> list[list[float]]:
 
 
 def _decode_mask(
-    shape: dict[str, Any], points: list[list[float]], size: tuple[int, int], where: str
+    shape: Shape, points: list[list[float]], size: tuple[int, int], where: str
 ) -> Rle | None:
     """Return a mask that LabelMe stores as a PNG within its bounding box."""
     try:
-        data = base64.b64decode(str(shape.get("mask")), validate=True)
-        part = np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 0
-    except (ValueError, OSError) as error:
-        raise ManifestError(f"{where} has a mask that cannot be decoded ({error})") from error
+        data = base64.b64decode(shape.get("mask") or "", validate=True)
+        picture = Image.open(io.BytesIO(data), formats=("PNG",))
+        if picture.width > size[1] or picture.height > size[0]:
+            raise ManifestError(
+                f"{where} has a mask of {picture.height} x {picture.width} pixels, which extends"
+                f" beyond its image of {size[0]} x {size[1]}; draw it again"
+            )
+        part = np.asarray(picture.convert("L")) > 0
+    except (ValueError, OSError, SyntaxError) as error:
+        raise ManifestError(
+            f"{where} has a mask that cannot be decoded ({shorten(str(error))}); draw it again"
+        ) from error
     left, top = (round(value) for value in _two(points, where)[0])
     mask = np.zeros((*size, 1), np.uint8)
     place = mask[max(0, top) : top + part.shape[0], max(0, left) : left + part.shape[1], 0]

@@ -4,7 +4,6 @@ A layout looks at the files of a folder (`FolderTree`), says whether it recogniz
 reads them into one `ImageRecord` per image. `datamodules/formats/registry.py` lists all layouts.
 """
 
-import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -19,8 +18,15 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from datamodules.errors import ManifestError
-from datamodules.formats.image_files import file_suffix, is_image_file, is_volume, walk_files
+from datamodules.errors import MAX_FILE_BYTES, ManifestError
+from datamodules.formats.file_content import check_file, read_json, read_text
+from datamodules.formats.image_files import (
+    file_suffix,
+    is_image_file,
+    is_volume,
+    special_files,
+    walk_files,
+)
 from datamodules.formats.image_io import DEFAULT_READER, ImageReader, Size
 from datamodules.formats.rle import Rle
 from datamodules.formats.volumes import SliceIndex
@@ -166,6 +172,7 @@ class FolderTree:
     def __init__(self, root: Path, reader: ImageReader = DEFAULT_READER) -> None:
         self.root, self.reader = root, reader
         self.files = sorted(path.relative_to(root).as_posix() for path in walk_files(root))
+        self.unreadable: list[str] = []  # sentences about files that no layout can read
         self._by_key: dict[str, list[str]] = defaultdict(list)
         for file in self.files:
             self._by_key[_key(PurePosixPath(file).name)].append(file)
@@ -187,10 +194,36 @@ class FolderTree:
     def json_kinds(self) -> dict[str, str]:
         """Return the kind of each JSON file: `coco`, `labelme` or `label_studio`.
 
-        Other files are left out. Each file is parsed once for all layouts.
+        Other files are left out. Each file is parsed once for all layouts; `unreadable` says which
+        of them cannot be.
         """
-        kinds = {file: _json_kind(self.path(file)) for file in self.with_suffix(".json")}
-        return {file: kind for file, kind in kinds.items() if kind is not None}
+        found = {}
+        for file in self.with_suffix(".json"):
+            try:
+                kind = _json_kind(self.read_json(file))
+            except ManifestError as error:
+                self.unreadable.append(str(error))
+                continue
+            if kind is not None:
+                found[file] = kind
+        return found
+
+    def read_text(self, file: str) -> str:
+        """Read a text file of this tree; see `file_content.read_text`."""
+        return read_text(self.path(file), self.reader.max_file_bytes)
+
+    def read_json(self, file: str) -> Any:
+        """Read a JSON file of this tree; see `file_content.read_json`."""
+        return read_json(self.path(file), self.reader.max_file_bytes)
+
+    def read_xml(self, file: str) -> Element | None:
+        """Read an XML file of this tree; see `read_xml`."""
+        return read_xml(self.path(file), max_bytes=self.reader.max_file_bytes)
+
+    @cached_property
+    def special(self) -> list[str]:
+        """Pipes, sockets, devices and broken links, relative to the root; they are never opened."""
+        return [path.relative_to(self.root).as_posix() for path in special_files(self.root)]
 
     def json_files(self, kind: str) -> list[str]:
         """Return the JSON files of one kind."""
@@ -289,47 +322,33 @@ class FolderTree:
         return index
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file, with or without a byte-order mark.
-
-    Raises:
-        ManifestError: It is not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise ManifestError(
-            f"{path} is not valid JSON ({error}); export the data set again"
-        ) from error
-
-
-def read_xml(path: Path, fix: str = "export it again") -> Element | None:
+def read_xml(
+    path: Path, fix: str = "export it again", max_bytes: int = MAX_FILE_BYTES
+) -> Element | None:
     """Read the root of an XML file with defusedxml, because it comes from an untrusted source.
 
     Args:
         path: The file.
         fix: End of the message.
+        max_bytes: Largest size that is read.
 
     Raises:
-        ManifestError: It is missing or no XML, or declares entities, which can grow without bounds
-            or read other files.
+        ManifestError: It is missing, too large or no XML, or declares entities, which can grow
+            without bounds or read other files.
     """
+    check_file(path, max_bytes, fix)
     try:
         return parse(path).getroot()
     except DefusedXmlException as error:
         raise ManifestError(
             f"{path} declares an entity ({type(error).__name__}), which no annotation needs; {fix}"
         ) from error
-    except (ParseError, ValueError, LookupError, OSError) as error:
+    except (ParseError, ValueError, LookupError, OSError, RecursionError) as error:
         raise ManifestError(f"{path} is not XML that can be read ({error}); {fix}") from error
 
 
-def _json_kind(path: Path) -> str | None:
-    """Return the annotation format of a JSON file; None if it is none that is known."""
-    try:
-        content = read_json(path)
-    except ManifestError:
-        return None
+def _json_kind(content: Any) -> str | None:
+    """Return the annotation format of a JSON file's content; None if it is none that is known."""
     if isinstance(content, dict):
         if {"images", "annotations", "categories"} <= set(content):
             return "coco"

@@ -5,7 +5,9 @@ decides once what each value is. Whatever is not certain is refused, never guess
 """
 
 import hashlib
+import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from scipy import ndimage
 
 from datamodules.arguments import ANY_VALUE, parse_mask_value
 from datamodules.errors import ContentError, ManifestError
+from datamodules.formats.file_content import check_file, read_bytes
 from datamodules.formats.file_stamp import file_stamp, value_files
 from datamodules.formats.gray_levels import N_LEVELS
 from datamodules.formats.image_files import is_dicom, is_volume
@@ -30,8 +33,8 @@ from datamodules.formats.image_io import (
     ImageReader,
     Size,
     bit_depth,
+    check_pixels,
     decode_deep_color,
-    read_bytes,
     turn_as_shown,
 )
 from datamodules.formats.kept_result import SUFFIX, load_result, make_folder, store_result
@@ -495,7 +498,7 @@ def read_mask_size(path: Path, reader: ImageReader, index: "SliceIndex | None" =
     """Return height and width of a mask file, or of its slice, without decoding an image."""
     if path.suffix.lower() != ".npy":
         return replace(reader, frame=0).read_size(path, index=index)
-    height, width = _load_array(path).shape
+    height, width = _load_array(path, reader.max_pixels).shape
     return height, width
 
 
@@ -503,7 +506,7 @@ def _describe_volume(path: Path, reader: ImageReader) -> MaskContent:
     """Return which values a whole label volume holds."""
     from datamodules.formats.volumes import read_volume
 
-    values = read_volume(path, _mask_frame(path, reader)).values
+    values = read_volume(path, _mask_frame(path, reader), reader.max_file_bytes).values
     content = _describe_gray(path, values.reshape(-1, values.shape[2]))[1]
     return replace(content, separate=_are_connected_in_3d(values, content.values))
 
@@ -542,10 +545,12 @@ def _load_values(
     if is_volume(path):
         from datamodules.formats.volumes import cut_slice
 
-        return _describe_gray(path, cut_slice(path, index, _mask_frame(path, reader)))
+        return _describe_gray(
+            path, cut_slice(path, index, _mask_frame(path, reader), reader.max_file_bytes)
+        )
     if path.suffix.lower() == ".npy":
-        return _describe_gray(path, _load_array(path))
-    data = read_bytes(path)
+        return _describe_gray(path, _load_array(path, reader.max_pixels))
+    data = read_bytes(path, reader.max_file_bytes)
     if is_dicom(path, data):
         return _describe_gray(path, reader.read(path, 1, data).to_uint8(None)[..., 0])
     image = replace(reader, frame=0).decode(path, data)
@@ -568,12 +573,31 @@ def _describe_image(path: Path, image: Image.Image, data: bytes) -> tuple[np.nda
     return _describe_gray(path, pixels) if pixels.ndim == 2 else _describe_color(path, pixels)
 
 
-def _load_array(path: Path) -> np.ndarray:
+def _check_array_size(path: Path, max_pixels: int) -> None:
+    """Compare the size in the header of an .npy file with that of the file, before it is read."""
+    with path.open("rb") as file:
+        major, _ = np.lib.format.read_magic(file)
+        later = np.lib.format.read_array_header_2_0
+        shape, _, dtype = (np.lib.format.read_array_header_1_0 if major == 1 else later)(file)
+        begins = file.tell()
+    if len(shape) == 2:
+        check_pixels(path, *shape, max_pixels)
+    pixels = math.prod(shape)
+    if begins + pixels * dtype.itemsize != path.stat().st_size and not dtype.hasobject:
+        raise ManifestError(
+            f"{path} is cut off or damaged, its header announces {pixels:,} values; write it with"
+            " numpy.save"
+        )
+
+
+def _load_array(path: Path, max_pixels: int) -> np.ndarray:
     """Return a two-dimensional array of an .npy file."""
+    check_file(path, sys.maxsize)  # the header tells how much is read
     try:
         with NUMPY_HEADER:
+            _check_array_size(path, max_pixels)
             array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
         raise ManifestError(f"{path} cannot be read ({error}); write it with numpy.save") from error
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         shape = " x ".join(map(str, array.shape))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import ManifestError
+from datamodules.formats.file_content import shorten
 
 COLUMN_OF_KEY = {
     "image_path": "image",
@@ -113,11 +114,11 @@ def _parse_entry(key: str | None, entry: Any, number: int, path: Path) -> dict[s
             " ..., 'has_pnx': ...}"
         )
     image = entry.get("image_path")
-    if not isinstance(image, str) or not image:
+    if not isinstance(image, str) or not image or "\0" in image:
         raise ManifestError(
             f"{where} has no image_path; name its image file, relative to {path.parent}"
         )
-    id = _optional_text(entry.get("id")) or key or _relative_path(image, path.parent)
+    id = _parse_text(entry, "id", where) or key or _relative_path(image, path.parent)
     where = f"{path}: entry '{id}'"
     row = {
         name: value
@@ -143,7 +144,18 @@ def _parse_entry(key: str | None, entry: Any, number: int, path: Path) -> dict[s
         row.pop(name, None)
         if value is not None:
             row[name] = value
-    return row | {name: _optional_text(entry[name]) for name in ("group", "split") if name in entry}
+    texts = {name: _parse_text(entry, name, where) for name in ("group", "split") if name in entry}
+    return row | texts
+
+
+def _parse_text(entry: dict[str, Any], key: str, where: str) -> str | None:
+    """Return a value as text; None without one."""
+    value = entry.get(key)
+    if value is not None and not isinstance(value, str | int | float):
+        raise ManifestError(
+            f"{where} has {key}={shorten(repr(value), 60)}; write a text or a number"
+        )
+    return _optional_text(value)
 
 
 def _parse_file(entry: dict[str, Any], key: str, where: str) -> str | None:
@@ -175,8 +187,8 @@ def _parse_probability(entry: dict[str, Any], where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ManifestError(
-            f"{where} has cls_prob={value!r}; write a probability from 0 to 1, or null if it is"
-            " unknown"
+            f"{where} has cls_prob={shorten(repr(value), 60)}; write a probability from 0 to 1, or"
+            " null if it is unknown"
         )
     return float(value)
 

@@ -5,13 +5,13 @@ Both have imagesTr/, labelsTr/ and dataset.json.
 Format: https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md
 """
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import ManifestError
+from datamodules.formats.file_content import read_json, shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -86,21 +86,30 @@ class NnUnetLayout(Layout):
         ]
 
 
+def _check_value(value: Any) -> int:
+    """Return the value of a label, a whole number from 0 on that a mask can hold."""
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{shorten(repr(value), 40)} is no value of a mask")
+    return value
+
+
 def _read_labels(path: Path) -> dict[str, list[int]]:
     """Return the values of each label of dataset.json.
 
     nnU-Net writes `{"liver": 1}`, the Decathlon `{"1": "liver"}`.
     """
+    content = read_json(path, fix='write {"labels": {"background": 0, "lesion": 1}}')
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
         written = content["labels"]
         if all(str(key).isdecimal() and isinstance(name, str) for key, name in written.items()):
             written = {name: int(key) for key, name in written.items()}
         labels = {
-            str(name): [int(value)] if isinstance(value, int) else [int(each) for each in value]
+            str(name): [
+                _check_value(each) for each in (value if isinstance(value, list) else [value])
+            ]
             for name, value in written.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{path} has no usable 'labels' ({error}); write"
             ' {"labels": {"background": 0, "lesion": 1}}'

@@ -75,7 +75,7 @@ def find_layout(
         layout = next(layout for layout in LAYOUTS if layout.name == name)
         raise ManifestError(
             f"datamodule.layout={name} needs {layout.looks_for}; {tree.root} holds"
-            f" {describe_files(tree)}"
+            f" {describe_files(tree)}{_describe_json(tree)}"
         )
     if len(matches) > 1:
         listed = "; ".join(f"{match.layout.name} ({match.reason})" for match in matches)
@@ -103,6 +103,16 @@ def find_layout(
     )
 
 
+def _describe_json(tree: FolderTree) -> str:
+    """Return which JSON files hold no annotations that are known; empty without any."""
+    unknown = [
+        file
+        for file in tree.with_suffix(".json")
+        if file not in tree.json_kinds and not any(file in said for said in tree.unreadable)
+    ]
+    return f"; {list_files(unknown)} holds neither COCO nor another known format" if unknown else ""
+
+
 def describe_tables(tree: FolderTree) -> str:
     """Return the columns of the tables of a folder, and how to name them; empty without tables."""
     found = []
@@ -123,7 +133,7 @@ def describe_tables(tree: FolderTree) -> str:
 
 def describe_files(tree: FolderTree) -> str:
     """Return a short description of the files of a folder: how many of each suffix, and where."""
-    if not tree.files:
+    if not tree.files and not tree.special:
         return "no files"
     kinds: dict[str, int] = {}
     for file in tree.files:
@@ -132,8 +142,10 @@ def describe_files(tree: FolderTree) -> str:
     common = sorted(kinds.items(), key=lambda item: -item[1])[:4]
     folders = sorted({file.rpartition("/")[0] for file in tree.files})
     listed = ", ".join(f"{count} {kind}" for kind, count in common)
+    odd = f"; {list_files(tree.special)} is no regular file" if tree.special else ""
+    odd += "".join(f"; {sentence}" for sentence in tree.unreadable[:2])
     several = "s" * (len(tree.files) > 1)
     return (
         f"{len(tree.files)} file{several} ({listed}) in"
-        f" {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}"
+        f" {list_files(f'{folder}/' if folder else 'its top folder' for folder in folders)}{odd}"
     )

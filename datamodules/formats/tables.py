@@ -1,8 +1,10 @@
 """Layouts of tables: CSV, TSV or XLSX with one row per image, or several."""
 
+import csv
 import io
-import json
 import re
+import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.errors import ContentError, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError
+from datamodules.formats.file_content import check_file, parse_json, read_bytes, shorten
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -52,6 +55,7 @@ NO_FINDINGS = {
 EMPTY = {"", "nan", "-1"}  # a mask cell without a mask
 MISSING_GROUPS = {"na", "n/a", "null", "none", "nan", "unknown"}
 MAX_GROUP_SHARE = 0.5  # a "patient" of more images than this is a placeholder
+MAX_HEADER = 2**20  # letters of a first line that are looked at
 TRUE, FALSE = {"1", "1.0", "true", "yes", "y"}, {"0", "0.0", "false", "no", "n"}
 
 
@@ -65,8 +69,10 @@ class TableLayout(Layout):
         found = []
         for file in table_files(tree):
             try:
-                table = read_table(tree.path(file))
-            except ManifestError:
+                table = read_table(tree.path(file), tree.reader.max_file_bytes)
+            except ManifestError as error:
+                if str(error) not in tree.unreadable:
+                    tree.unreadable.append(str(error))
                 continue
             try:
                 columns = find_columns(table, options.columns)
@@ -94,7 +100,7 @@ class TableLayout(Layout):
         for file in files:
             if file not in tree.files:
                 raise ManifestError(f"datamodule.table={file} does not exist below {tree.root}")
-            table = read_table(tree.path(file))
+            table = read_table(tree.path(file), tree.reader.max_file_bytes)
             if len(files) > 1 and not set(options.columns.values()) <= set(table.columns):
                 continue
             columns = find_columns(table, options.columns)
@@ -193,23 +199,45 @@ class MaskTable(TableLayout):
         return LayoutContent(made, classes, None, None, _group_is(tree, made, columns), counted)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def _check_workbook(path: Path, max_bytes: int) -> None:
+    """Refuse an XLSX, which is a zip, whose parts are larger than is read."""
+    check_file(path, max_bytes)
+    with zipfile.ZipFile(path) as file:
+        size = sum(info.file_size for info in file.infolist())
+    if size > max_bytes:
+        raise ManifestError(
+            f"{path} unpacks to {size:,} bytes, above the limit of {max_bytes:,}; save it as CSV,"
+            f" or set datamodule.max_file_bytes={size} to read it"
+        )
+
+
+def read_table(path: Path, max_bytes: int = MAX_FILE_BYTES) -> pd.DataFrame:
     """Read a table as text; the separator is found, and blanks around names do not matter.
 
     A first line that begins with `#` is a comment.
+
+    Args:
+        path: The file.
+        max_bytes: Largest file that is read, in bytes.
 
     Raises:
         ManifestError: It cannot be read.
     """
     try:
         if path.suffix.lower() == ".xlsx":
+            _check_workbook(path, max_bytes)
             table = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
-            text = decode_text(path.read_bytes())
+            text = decode_text(read_bytes(path, max_bytes))
+            if "\0" in text:
+                raise ManifestError(
+                    f"{path} cannot be read as a table (it holds NUL bytes); export it again"
+                )
             if text.startswith("#"):
                 text = text.partition("\n")[2]
+            check_header(text, path)
             table = pd.read_csv(
-                io.StringIO(text),
+                io.BytesIO(text.encode()),  # StringIO takes four bytes a letter
                 sep=find_separator(text),
                 dtype=str,
                 keep_default_na=False,
@@ -219,8 +247,11 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ManifestError(
             f"{path} needs the package openpyxl; pip install openpyxl, or save it as CSV"
         ) from error
-    except (OSError, ValueError, UnicodeDecodeError, KeyError) as error:
-        raise ManifestError(f"{path} cannot be read as a table ({error})") from error
+    except ManifestError:
+        raise
+    except Exception as error:  # openpyxl and pandas raise anything for damaged files
+        reason = shorten(" ".join(str(error).split()))
+        raise ManifestError(f"{path} cannot be read as a table ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table
 
@@ -233,6 +264,21 @@ def decode_text(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
+
+
+def check_header(text: str, path: Path) -> None:
+    """Refuse a table with two columns of one name, of which only the first would be read.
+
+    Raises:
+        ManifestError: The message names the column.
+    """
+    line = next(iter(text[:MAX_HEADER].splitlines()), "")
+    names = [name.strip() for name in next(csv.reader([line], delimiter=find_separator(line)), [])]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise ManifestError(
+            f"{path} has the column '{shorten(twice[0], 60)}' twice; rename or remove one"
+        )
 
 
 def find_separator(text: str) -> str:
@@ -440,7 +486,7 @@ def _add_mask(
         return
     if text.startswith("{"):
         try:
-            record.outlines.append(Outline(name, where, validate_rle(json.loads(text))))
+            record.outlines.append(Outline(name, where, validate_rle(parse_json(text, where))))
         except ValueError as error:
             raise ContentError(f"{where} has an RLE that cannot be used: {error}") from error
         return
@@ -474,7 +520,12 @@ def _decode_pairs(
             " made for these images, or the side of the square images that they were made for"
         )
     made_for = (height, width) if rle_size == "image" else (int(rle_size), int(rle_size))
-    numbers = np.array(text.split(), np.int64)
+    try:
+        numbers = np.array(text.split(), np.int64)
+    except (ValueError, OverflowError) as error:
+        raise ContentError(
+            f"{where} has a run length that is no whole number of pixels; correct it"
+        ) from error
     if len(numbers) % 2 or numbers[0] < 1:
         raise ContentError(
             f"{where} has run lengths that are no pairs 'start length' from 1 on; write the path of"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from datamodules.errors import ManifestError
+from datamodules.errors import MAX_IMAGE_PIXELS, ManifestError
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -25,7 +25,7 @@ from datamodules.formats.layout import (
     split_of,
     stem,
 )
-from datamodules.formats.outlines import box_polygon, fill_polygons
+from datamodules.formats.outlines import box_polygon, fill_polygons, image_side
 
 CORNER_TAGS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"
@@ -48,8 +48,12 @@ class VocAnnotation:
     objects: tuple[tuple[str, Corners], ...]
 
 
-def read_voc(path: Path) -> VocAnnotation:
+def read_voc(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> VocAnnotation:
     """Read one file; corners are taken as edges, unchanged.
+
+    Args:
+        path: The file.
+        max_pixels: Largest side of the image that is accepted, in pixels.
 
     Raises:
         ManifestError: The file is missing, is not XML, declares entities (they can grow without
@@ -66,7 +70,7 @@ def read_voc(path: Path) -> VocAnnotation:
         _parse_object(entry, f"object {number} of {path}")
         for number, entry in enumerate(root.findall("object"), start=1)
     ]
-    return VocAnnotation(path, _parse_size(root, path), tuple(objects))
+    return VocAnnotation(path, _parse_size(root, path, max_pixels), tuple(objects))
 
 
 def fit_to_image(
@@ -116,14 +120,20 @@ def _parse_object(entry: Element, where: str) -> tuple[str, Corners]:
     return name, (x1, y1, x2, y2)
 
 
-def _parse_size(root: Element, path: Path) -> tuple[int, int] | None:
+def _parse_size(root: Element, path: Path, max_pixels: int) -> tuple[int, int] | None:
     if root.find("size") is None:
         return None
-    height, width = (
-        _parse_number(root.findtext(f"size/{side}"), side, f"the size of {path}")
+    where = f"the size of {path}"
+    sides = {
+        side: _parse_number(root.findtext(f"size/{side}"), side, where)
         for side in ("height", "width")
+    }
+    if not all(value > 0 for value in sides.values()):
+        return None
+    height, width = (
+        image_side(int(value), side, where, max_pixels) for side, value in sides.items()
     )
-    return (int(height), int(width)) if height > 0 and width > 0 else None
+    return height, width
 
 
 def _parse_number(text: str | None, what: str, where: str) -> float:
@@ -211,7 +221,7 @@ def _read_image_sets(tree: FolderTree) -> dict[str, str]:
     for file in tree.with_suffix(".txt"):
         place = PurePosixPath(file)
         if "ImageSets" in place.parts and place.stem in ("train", "val", "test"):
-            for line in tree.path(file).read_text(encoding="utf-8-sig").splitlines():
+            for line in tree.read_text(file).splitlines():
                 if line.strip():
                     found[PurePosixPath(line.split()[0]).name] = place.stem
     return found
@@ -223,10 +233,15 @@ def _read_label_colors(tree: FolderTree) -> dict[str, str]:
     for file in tree.files:
         if PurePosixPath(file).name != "labelmap.txt":
             continue
-        for line in tree.path(file).read_text(encoding="utf-8-sig").splitlines():
+        for number, line in enumerate(tree.read_text(file).splitlines(), start=1):
             name, _, rest = line.partition(":")
             color = rest.partition(":")[0].split(",")
             if len(color) == 3 and not line.startswith("#"):
+                if not all(part.strip().isdecimal() and int(part) < 256 for part in color):
+                    raise ManifestError(
+                        f"{tree.path(file)}: line {number} has the color {','.join(color)[:40]};"
+                        " write red, green and blue from 0 to 255"
+                    )
                 red, green, blue = (int(part) for part in color)
                 found[f"#{red:02x}{green:02x}{blue:02x}"] = name
     return found
@@ -234,7 +249,7 @@ def _read_label_colors(tree: FolderTree) -> dict[str, str]:
 
 def _add_boxes(tree: FolderTree, file: str, record: ImageRecord) -> list[str]:
     """Add the boxes of an XML file to a record; return what was repaired."""
-    voc = read_voc(tree.path(file))
+    voc = read_voc(tree.path(file), tree.reader.max_pixels)
     height, width = record.size = voc.size or tree.image_size(record.image)
     notes = []
     for number, (name, corners) in enumerate(voc.objects, start=1):

@@ -6,6 +6,8 @@ keeps, the one with the lower number runs to the right, and the other one down.
 """
 
 import hashlib
+import math
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -18,13 +20,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.errors import ContentError, ManifestError, UserError
+from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError, UserError
+from datamodules.formats.file_content import check_file
 from datamodules.formats.file_stamp import file_stamp, value_files
 from datamodules.formats.gray_levels import SourceImage, encode_levels
 from datamodules.formats.image_io import check_frame, check_pixels
 
 SAME_SPACING = 1.01  # ratio up to which two spacings are the same
 MAX_OFFSET = 0.05  # distance of the corners of two equal grids, in parts of the smallest spacing
+VOLUME_FACTOR = 4  # times the limit of files that a decoded volume may have in bytes
+HEADER_BYTES = 2**14  # of a text header in which the name of a data file is looked for
+BYTES_OF_TYPE = {
+    **{
+        f"{bits}-bit {kind} integer": bits // 8
+        for bits in (8, 16, 32, 64)
+        for kind in ("signed", "unsigned")
+    },
+    "32-bit float": 4,
+    "64-bit float": 8,
+}
 MAX_KEPT_BYTES = 2**30  # of decoded volumes; two are kept however large they are
 _decoders = BoundedSemaphore(4)  # volumes that are decoded at once, so that memory stays bounded
 
@@ -134,12 +148,13 @@ def read_grid(path: Path) -> VolumeGrid:
         return _grid_of(path, _open_reader(path))
 
 
-def read_volume(path: Path, frame: int | None = None) -> Volume:
+def read_volume(path: Path, frame: int | None = None, max_bytes: int = MAX_FILE_BYTES) -> Volume:
     """Decode a whole volume.
 
     Args:
         path: The file; every error message names it.
         frame: Number of the volume that is read of a file of several; None refuses such files.
+        max_bytes: Limit of files; the values of a volume may have four times as many bytes.
 
     Raises:
         ManifestError: See `read_grid`; or the file cannot be decoded, or the frame does not exist.
@@ -149,6 +164,7 @@ def read_volume(path: Path, frame: int | None = None) -> Volume:
         import SimpleITK  # is installed, because the reader is open
 
         grid = _grid_of(path, reader)
+        _check_size(path, reader, max_bytes)
         if grid.frames > 1 or frame is not None:
             frame = check_frame(path, grid.frames, frame)
         if (beyond := len(reader.GetSize()) - 3) > 0:
@@ -159,7 +175,12 @@ def read_volume(path: Path, frame: int | None = None) -> Volume:
 
 
 def read_slice(
-    path: Path, index: SliceIndex | None, channels: int, frame: int | None, max_pixels: int
+    path: Path,
+    index: SliceIndex | None,
+    channels: int,
+    frame: int | None,
+    max_pixels: int,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> SourceImage:
     """Read one slice of a volume as an image; its volume stays decoded for the next slices.
 
@@ -169,6 +190,7 @@ def read_slice(
         channels: Number of equal channels.
         frame: See `read_volume`.
         max_pixels: Largest slice that is accepted, in pixels.
+        max_bytes: See `read_volume`.
 
     Returns:
         Gray levels of 8 bits of a volume of uint8, which stay as they are; else levels of 16 bits.
@@ -177,7 +199,7 @@ def read_slice(
         ManifestError: See `read_volume`; or the slice does not exist or is too large.
         ContentError: The slice has a voxel that is NaN or infinite.
     """
-    values = cut_slice(path, index, frame)
+    values = cut_slice(path, index, frame, max_bytes)
     height, width = values.shape
     check_pixels(path, height, width, max_pixels)
     if values.dtype == np.uint8:
@@ -192,13 +214,15 @@ def read_slice(
     return SourceImage(levels[..., None].repeat(channels, 2), meaning)
 
 
-def cut_slice(path: Path, index: SliceIndex | None, frame: int | None) -> np.ndarray:
+def cut_slice(
+    path: Path, index: SliceIndex | None, frame: int | None, max_bytes: int = MAX_FILE_BYTES
+) -> np.ndarray:
     """Return the values of one slice, `H x W`; its volume stays decoded for the next slices.
 
     Raises:
         ManifestError: See `read_slice`.
     """
-    volume = decoded_volume(path, frame)
+    volume = decoded_volume(path, frame, max_bytes)
     size = volume.values.shape[::-1]
     if index is None:
         single = [axis for axis in range(3) if size[axis] == 1]
@@ -217,11 +241,11 @@ def cut_slice(path: Path, index: SliceIndex | None, frame: int | None) -> np.nda
     return volume.cut(index)
 
 
-def decoded_volume(path: Path, frame: int | None) -> Volume:
+def decoded_volume(path: Path, frame: int | None, max_bytes: int = MAX_FILE_BYTES) -> Volume:
     """Return a volume that stays decoded until others take its place; safe in threads."""
     files = [path, *value_files(path)] if path.is_file() else []
     stamp = tuple(map(file_stamp, files))
-    return _kept.get((path, stamp, frame), lambda: read_volume(path, frame))
+    return _kept.get((path, stamp, frame), lambda: read_volume(path, frame, max_bytes))
 
 
 def forget_volumes() -> None:
@@ -300,13 +324,76 @@ def _open_reader(path: Path) -> Any:
         raise UserError(
             f"{path} needs the package SimpleITK; pip install 'medical-lightning[formats]'"
         ) from error
-    if not path.is_file():
-        raise FileNotFoundError(path)
+    check_file(path, sys.maxsize)
+    _check_data_files(path)
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
+
+
+def _check_data_files(path: Path) -> None:
+    """Refuse a header (.mhd, .nhdr) whose values are in a file outside its folder, or in no file.
+
+    Raises:
+        ManifestError: The message names the file.
+    """
+    if path.suffix.lower() not in (".mhd", ".nhdr", ".mha", ".nrrd"):
+        return
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES).partition(b"\n\n")[0].decode("latin-1")
+    for line in head.splitlines():
+        key, _, value = line.partition("=" if path.suffix.lower() in (".mhd", ".mha") else ":")
+        if key.strip().lower() not in ("elementdatafile", "data file", "datafile"):
+            continue
+        named = value.strip()
+        if named.upper().startswith(("LOCAL", "LIST", "SKIPLIST")) or "%" in named:
+            continue
+        other = path.parent / named
+        if not other.resolve().is_relative_to(path.parent.resolve()):
+            raise ManifestError(
+                f"{path} names the data file '{named}', which lies outside its folder; put the file"
+                " beside it"
+            )
+        check_file(other, sys.maxsize, f"{path.name} names it; put it there, or remove both")
+
+
+def _check_size(path: Path, reader: Any, max_bytes: int) -> None:
+    """Refuse a volume that would decode to more than is read, or than its file holds.
+
+    Raises:
+        ManifestError: The message says how many bytes the header announces.
+    """
+    voxels = math.prod(reader.GetSize()[:3])
+    size = voxels * reader.GetNumberOfComponents() * BYTES_OF_TYPE.get(_type_name(reader), 8)
+    limit = VOLUME_FACTOR * max_bytes
+    if size > limit:
+        raise ManifestError(
+            f"{path} has a header of {' x '.join(map(str, reader.GetSize()))} voxels, which are"
+            f" {size:,} bytes, above the limit of {limit:,}; replace it, or set"
+            f" datamodule.max_file_bytes={-(-size // VOLUME_FACTOR)} to read it"
+        )
+    if path.name.lower().endswith(".gz"):
+        with path.open("rb") as file:
+            file.seek(-min(4, path.stat().st_size), 2)
+            unpacked = int.from_bytes(file.read(4), "little")  # of the last 4 GB
+        if unpacked < size % 2**32 and size < 2**32:
+            raise ManifestError(
+                f"{path} has a header of {size:,} bytes of voxels, and holds {unpacked:,}; it is"
+                " cut off, replace the file or take it out of the data set"
+            )
+    elif path.suffix.lower() == ".nii" and path.stat().st_size < size:
+        raise ManifestError(
+            f"{path} has a header of {size:,} bytes of voxels, and holds {path.stat().st_size:,};"
+            " it is cut off, replace the file or take it out of the data set"
+        )
+
+
+def _type_name(reader: Any) -> str:
+    import SimpleITK
+
+    return str(SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
 
 
 def _grid_of(path: Path, reader: Any) -> VolumeGrid:

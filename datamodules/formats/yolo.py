@@ -3,12 +3,11 @@
 Format: https://docs.ultralytics.com/datasets/segment/
 """
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from datamodules.errors import ManifestError
+from datamodules.formats.file_content import read_yaml_mapping, shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -71,29 +70,48 @@ def _read_names(tree: FolderTree) -> tuple[dict[int, str], str]:
     Raises:
         ManifestError: No file names the classes, or several do.
     """
-    found = []
+    found, unreadable = [], ""
     for file in tree.with_suffix(".yaml", ".yml"):
         try:
-            content: Any = yaml.safe_load(tree.path(file).read_text(encoding="utf-8-sig"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError):
+            content = read_yaml_mapping(tree.path(file), tree.reader.max_file_bytes)
+        except ManifestError as error:  # it may be of another program
+            unreadable = f" ({error})"
             continue
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            found.append(({n: str(name) for n, name in enumerate(names)}, file))
-        elif isinstance(names, dict):
-            found.append(({int(n): str(name) for n, name in names.items()}, file))
+        names: Any = content.get("names")
+        names = dict(enumerate(names)) if isinstance(names, list) else names
+        if isinstance(names, dict):
+            found.append((_check_names(names, tree.path(file)), file))
     for file in tree.files:
         if PurePosixPath(file).name in ("classes.txt", "obj.names") and not found:
-            lines = tree.path(file).read_text(encoding="utf-8-sig").splitlines()
+            lines = tree.read_text(file).splitlines()
             found.append(({n: line.strip() for n, line in enumerate(lines) if line.strip()}, file))
     if len({str(names) for names, _ in found}) != 1:
         listed = ", ".join(file for _, file in found)
-        problem = f"files that name the classes differently ({listed})" if found else "no data.yaml"
+        problem = (
+            f"files that name the classes differently ({listed})"
+            if found
+            else f"no data.yaml{unreadable}"
+        )
         raise ManifestError(
             f"{tree.root} has {problem}; write one data.yaml that names the classes,"
             " names: [lesion, ...]"
         )
     return found[0]
+
+
+def _check_names(names: dict[Any, Any], path: Path) -> dict[int, str]:
+    """Return the class names by number.
+
+    Raises:
+        ManifestError: A number or a name is none.
+    """
+    for number, name in names.items():
+        if type(number) is not int or not isinstance(name, str | int):
+            raise ManifestError(
+                f"{path} has names[{shorten(repr(number), 40)}]={shorten(repr(name), 40)}; write"
+                " class numbers and their names, names: {0: lesion}"
+            )
+    return {number: str(name) for number, name in names.items()}
 
 
 def _read_outlines(
@@ -103,11 +121,7 @@ def _read_outlines(
     path = tree.path(label)
     height, width = tree.image_size(record.image)
     notes = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not a text file ({error}); export it again") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(tree.read_text(label).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -116,11 +130,16 @@ def _read_outlines(
             kind, *values = int(words[0]), *map(float, words[1:])
         except ValueError as error:
             raise ManifestError(
-                f"{where} is '{line[:60]}'; write a class number, then x and y in turn"
+                f"{where} is '{shorten(line, 60)}'; write a class number, then x and y in turn"
             ) from error
         if kind not in names:
             raise ManifestError(
                 f"{where} has the class {kind}, which {source} does not name; add it there"
+            )
+        if len(values) < 4:
+            raise ManifestError(
+                f"{where} has {len(values)} coordinates; write x and y of three points or more, or"
+                " the center, width and height of a box"
             )
         box_only = len(values) == 4
         if box_only:

@@ -19,6 +19,7 @@ from rich.progress import track
 
 from datamodules.errors import ManifestError, UserError
 from datamodules.file_errors import FULL_DISK, error_number
+from datamodules.formats.file_content import read_bytes
 from datamodules.formats.file_stamp import DETACHED_HEADERS, FileStamp, file_stamp, value_files
 from datamodules.formats.gray_levels import (
     LEVEL_MAP_DTYPE,
@@ -43,7 +44,7 @@ from datamodules.formats.image_cache import (
     RowPixels,
 )
 from datamodules.formats.image_files import is_volume
-from datamodules.formats.image_io import is_nearly_uniform, read_bytes
+from datamodules.formats.image_io import is_nearly_uniform
 from datamodules.formats.kept_result import (
     SUFFIX,
     cache_folder_error,
@@ -275,7 +276,7 @@ class CacheBuild:
         """
         manifest, path = self.manifest, Path(str(self.manifest.rows["image"].iat[row]))
         # a volume is read once for all its slices, not here
-        data = None if is_volume(path) else read_bytes(path)
+        data = None if is_volume(path) else read_bytes(path, manifest.reader.max_file_bytes)
         view = load_view(manifest, row, self.channels, data)
         height, width = view.pixels.shape[:2]
         rles, soft, ignored = manifest.mask(row) if self.classes else RowMask([])

@@ -1,16 +1,30 @@
 """Manifest of a data set: one row per image, with its split, group, labels and masks."""
 
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    with_config,
+)
+from typing_extensions import TypedDict
 
-from datamodules.errors import ContentError, ManifestError
+from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError
+from datamodules.formats.file_content import parse_json, read_json, read_text, shorten
 from datamodules.formats.gray_levels import SourceImage, stack_channels
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_files import is_volume
@@ -24,8 +38,16 @@ from datamodules.formats.mask_images import (
     survey_masks,
 )
 from datamodules.formats.meta_json import is_meta_json, read_meta_rows
+from datamodules.formats.outlines import image_side
 from datamodules.formats.rle import Rle, decode_rle, encode_rle, validate_rle
-from datamodules.formats.tables import FALSE, TRUE, check_groups, find_separator
+from datamodules.formats.schema import parse_by_schema
+from datamodules.formats.tables import (
+    FALSE,
+    TRUE,
+    check_groups,
+    check_header,
+    find_separator,
+)
 from datamodules.formats.volumes import SliceIndex, read_grid
 
 MANIFEST_VERSION = 1
@@ -102,7 +124,7 @@ class Manifest:
     reader: ImageReader = DEFAULT_READER
 
     def __post_init__(self) -> None:
-        _check_table(self.rows)
+        _check_table(self.rows, "the manifest" if self.source is None else str(self.source))
         groups = self.rows["group"] if "group" in self.rows else self.rows["id"]
         self.rows["group"] = groups.where(groups.notna(), self.rows["id"]).astype(
             str
@@ -166,12 +188,30 @@ class Manifest:
         axis = rows["axis"].iat[row] if "axis" in rows else None
         if pd.isna(axis):
             axis = read_grid(Path(rows["image"].iat[row])).thick_axis
-        if float(number) != int(number) or int(number) < 0 or axis not in (0, 1, 2):
+        if not _is_whole(number) or int(number) < 0 or axis not in (0, 1, 2):
             raise ManifestError(
                 f"the slice of '{rows['id'].iat[row]}' is {number} of axis {axis}; write whole"
                 " numbers from 0, and an axis 0, 1 or 2"
             )
         return SliceIndex(int(axis), int(number))
+
+    def _stated_size(self, row: int) -> Size:
+        """Return the columns `height` and `width`.
+
+        Raises:
+            ManifestError: They are no whole numbers of pixels.
+        """
+        where = f"{f'{self.source}: ' if self.source else ''}'{self.rows['id'].iat[row]}'"
+        height, width = (
+            image_side(
+                np.asarray(self.rows[side].iat[row]).item() if side in self.rows else None,
+                side,
+                where,
+                self.reader.max_pixels,
+            )
+            for side in ("height", "width")
+        )
+        return height, width
 
     def annotated_size(self, row: int) -> Size | None:
         """Return the height and width that the annotation of a row gives its image; None if none.
@@ -181,7 +221,7 @@ class Manifest:
         """
         rows: Any = self.rows
         if "height" in rows and not pd.isna(rows["height"].iat[row]):
-            return int(rows["height"].iat[row]), int(rows["width"].iat[row])
+            return self._stated_size(row)
         column = "mask" if get_crop(self, row) is None else "whole_mask"
         mask = rows[column].iat[row] if column in rows else None
         mask = mask[0] if isinstance(mask, list | tuple) and _are_paths(mask) else mask
@@ -340,28 +380,90 @@ class Manifest:
         return path
 
 
-def read_manifest(path: Path) -> Manifest:
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+Number = StrictInt | StrictFloat
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
+Missing = Annotated[float, AfterValidator(lambda number: _check_missing(number))] | None
+
+
+def _unique(classes: list[str]) -> list[str]:
+    """Return the names of the classes, none of them twice."""
+    if len(set(classes)) < len(classes):
+        raise ValueError("should name each class once")
+    return classes
+
+
+def _check_missing(number: float) -> float:
+    """Return NaN, by which pandas marks an empty cell."""
+    if number == number:
+        raise ValueError("should be the path of a file")
+    return number
+
+
+@with_config(ConfigDict(extra="allow"))
+class ManifestRow(TypedDict, total=False):
+    """A row of a manifest in JSON; further columns are kept."""
+
+    id: Scalar
+    image: Name | Missing
+    group: Scalar
+    split: Scalar
+    label: Scalar | list[Scalar]
+    stratum: Scalar
+    cls_prob: Number | None
+    slice: Number | None
+    axis: Number | None
+    height: Number | None
+    width: Number | None
+    mask: Name | Literal[""] | list[Name | dict[str, Any] | Literal[""] | None] | Missing
+    cropped_mask: Name | Literal[""] | Missing
+    channel_files: list[Name] | Missing
+
+
+class ManifestHead(TypedDict, total=False):
+    """Head of a manifest: the first line of a CSV, or the keys of a JSON beside its rows."""
+
+    version: Annotated[int, Field(strict=True, ge=1)]
+    classes: Annotated[list[Name], Field(min_length=1), AfterValidator(lambda c: _unique(c))]
+    group_is: Annotated[str, Field(strict=True)]
+    phantom: StrictBool
+    mask_values: dict[str, str | list[str]] | None
+    exclusive: StrictBool
+    rows: Annotated[list[ManifestRow], Field(min_length=1)]
+
+
+HEAD: TypeAdapter[Any] = TypeAdapter(ManifestHead)
+
+
+def read_manifest(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Manifest:
     """Read a manifest that `Manifest.write` wrote, a plain CSV, or a pneumothorax meta JSON.
 
     A plain CSV has at least the columns id and image. Relative paths are relative to the manifest's
     folder.
 
+    Args:
+        path: The file.
+        max_bytes: Largest file that is read, in bytes.
+
     Raises:
         ManifestError: The file is missing, malformed, of a later version, or lacks a required
             column.
     """
-    if not path.is_file():
+    if not path.exists():
         raise ManifestError(
             f"{path} is not a file; name a manifest (.csv or .json) with at least the columns id"
             " and image"
         )
     try:
         head, rows = (
-            _read_manifest_json(path) if path.suffix == ".json" else _read_manifest_csv(path)
+            _read_manifest_json(path, max_bytes)
+            if path.suffix == ".json"
+            else _read_manifest_csv(path, max_bytes)
         )
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        reason = shorten(" ".join(str(error).split()))
         raise ManifestError(
-            f"{path} cannot be read as a manifest ({error}); write it as CSV with the columns"
+            f"{path} cannot be read as a manifest ({reason}); write it as CSV with the columns"
             " id,image,mask,split"
         ) from error
     if head.get("version", MANIFEST_VERSION) > MANIFEST_VERSION:
@@ -448,17 +550,17 @@ def _are_paths(cell: Any) -> bool:
     )
 
 
-def _check_table(rows: pd.DataFrame) -> None:
+def _check_table(rows: pd.DataFrame, where: str) -> None:
     for name in REQUIRED_COLUMNS:
         if name not in rows:
             raise ManifestError(
-                f"the manifest has no column '{name}' (it has {', '.join(map(str, rows.columns))});"
-                " add it"
+                f"{where} has no column '{name}' (it has"
+                f" {shorten(', '.join(map(str, rows.columns)))}); add it"
             )
         if rows[name].isna().any():
             raise ManifestError(
-                f"row {int(rows[name].isna().to_numpy().argmax())} of the manifest has no {name};"
-                " fill it in or remove the row"
+                f"row {int(rows[name].isna().to_numpy().argmax())} of {where} has no {name}; fill"
+                " it in or remove the row"
             )
     for name in sorted((FILE_COLUMNS - MAY_BE_LISTS) & set(rows.columns)):
         odd = [
@@ -475,53 +577,76 @@ def _check_table(rows: pd.DataFrame) -> None:
                 f"the {name} of '{rows['id'].iat[row]}' is {str(rows[name].iat[row])[:40]}; write"
                 " the path of a file"
             )
-    twice = rows["id"][rows["id"].duplicated()]
-    if len(twice):
-        raise ManifestError(
-            f"id '{twice.iloc[0]}' occurs {int((rows['id'] == twice.iloc[0]).sum())} times in the"
-            " manifest; ids must be unique"
-        )
+    _check_unique_ids(rows, where)
     if "split" in rows:
-        unknown = set(rows["split"]) - set(SPLITS)
+        unknown = sorted({str(split) for split in rows["split"] if split not in SPLITS})
         if unknown:
             raise ManifestError(
-                f"split '{sorted(map(str, unknown))[0]}' is none of {', '.join(SPLITS)}; rename it"
-                " in the manifest"
+                f"split '{shorten(unknown[0], 60)}' is none of {', '.join(SPLITS)}; rename it in"
+                f" {where}"
             )
 
 
-def _read_manifest_json(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def _check_unique_ids(rows: pd.DataFrame, where: str) -> None:
+    for id in rows["id"]:
+        if not isinstance(id, str | int | float):
+            raise ManifestError(
+                f"the id {shorten(repr(id), 60)} of {where} is neither a text nor a number;"
+                " correct it"
+            )
+    twice = rows["id"][rows["id"].duplicated()]
+    if len(twice):
+        raise ManifestError(
+            f"id '{twice.iloc[0]}' occurs {int((rows['id'] == twice.iloc[0]).sum())} times in"
+            f" {where}; ids must be unique"
+        )
+
+
+MANIFEST_FIX = "write it as CSV with the columns id,image,mask,split"
+
+
+def _read_manifest_json(path: Path, max_bytes: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    content = read_json(path, max_bytes, MANIFEST_FIX)
     if is_meta_json(content):
         return {"classes": ["pneumothorax"]}, read_meta_rows(content, path)
-    return content, pd.DataFrame(content.pop("rows"))
+    head = dict(parse_by_schema(HEAD, content, str(path), MANIFEST_FIX))
+    if "rows" not in head:
+        raise ManifestError(f"{path} has no rows; {MANIFEST_FIX}")
+    return head, pd.DataFrame(head.pop("rows"))
 
 
-def _read_manifest_csv(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    with path.open(encoding="utf-8-sig") as file:
-        first = file.readline()
-        commented = first.startswith("#")
-        header = file.readline() if commented else first
-    how: dict[str, Any] = {
-        "sep": find_separator(header),
-        "encoding": "utf-8-sig",
-        "skiprows": 1 if commented else 0,
-    }
-    table = pd.read_csv(path, dtype={"image": str, "mask": object, "split": str}, **how)
-    texts = pd.read_csv(path, dtype=str, keep_default_na=False, **how)
+def _read_manifest_csv(path: Path, max_bytes: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    text = read_text(path, max_bytes, MANIFEST_FIX)
+    if "\0" in text:
+        raise ManifestError(f"{path} holds NUL bytes, so it is no CSV; {MANIFEST_FIX}")
+    first, _, rest = text.partition("\n")
+    commented = first.startswith("#")
+    if commented:
+        text = rest
+    check_header(text, path)
+    how: dict[str, Any] = {"sep": find_separator(text)}
+    data = text.encode()  # StringIO takes four bytes a letter
+    types = {"image": str, "mask": object, "split": str}
+    table = pd.read_csv(io.BytesIO(data), dtype=types, **how)
+    texts = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, **how)
     for name in {"id", "group"} & set(table.columns):  # a patient may be called NA
         table[name] = texts[name].str.strip().replace("", None)
     if "group" in table:
         check_groups(table["group"].dropna().tolist(), len(table), "group", path)
     for name in LIST_COLUMNS & set(table.columns):
-        table[name] = pd.Series([_parse_cell(value) for value in table[name]], dtype=object)
-    return (json.loads(first[1:]) if commented else {}), table
+        table[name] = pd.Series([_parse_cell(value, path) for value in table[name]], dtype=object)
+    if not commented:
+        return {}, table
+    head = parse_json(first[1:], f"the first line of {path}", fix="correct it")
+    return dict(parse_by_schema(HEAD, head, f"the first line of {path}", "correct it")), table
 
 
-def _parse_cell(value: Any) -> Any:
+def _parse_cell(value: Any, path: Path) -> Any:
     if isinstance(value, float) and np.isnan(value):
         return None
-    return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    return parse_json(value, f"{path}: the cell '{shorten(value, 40)}'", fix="correct it")
 
 
 def _resolve_path(value: Any, folder: Path) -> Any:
@@ -582,6 +707,11 @@ def row_spacing(manifest: Manifest, row: int) -> tuple[float, float] | None:
     return float(numbers[0]), float(numbers[1])
 
 
+def _is_whole(value: Any) -> bool:
+    """Return True for a whole number, also one that pandas keeps as a float."""
+    return isinstance(value, int | float | np.number) and float(value).is_integer()
+
+
 def _is_length(value: Any) -> bool:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return number and bool(np.isfinite(value)) and value > 0
@@ -632,7 +762,7 @@ def _label_row(label: Any, id: str, classes: Sequence[str]) -> np.ndarray:
     count = len(classes)
     target = np.zeros(count, np.float32)
     if isinstance(label, list | tuple):
-        if len(label) != count or not set(label) <= {0, 1}:
+        if len(label) != count or not all(value in (0, 1) for value in label):
             raise ManifestError(
                 f"the label of '{id}' is {label}; give one 0 or 1 for each of the {count} classes"
                 " (datamodule.classes names them)"
@@ -642,7 +772,7 @@ def _label_row(label: Any, id: str, classes: Sequence[str]) -> np.ndarray:
     number = _label_number(label, classes)
     if number is None:
         blank = label is None or label == "" or (isinstance(label, float) and np.isnan(label))
-        given = "empty" if blank else repr(label)
+        given = "empty" if blank else shorten(repr(label), 60)
         raise ManifestError(
             f"the label of '{id}' is {given}; give a whole number from 0 to {max(2, count) - 1}, or"
             f" the name of a class ({', '.join(classes)}; datamodule.classes names more)"
@@ -663,7 +793,7 @@ def _label_number(label: Any, classes: Sequence[str]) -> int | None:
         return int(text.lower() in TRUE)
     try:
         number = float(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     known = number.is_integer() and 0 <= number < max(2, len(classes))
     return int(number) if known else None

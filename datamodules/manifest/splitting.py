@@ -24,6 +24,8 @@ def stratified_folds(rows: pd.DataFrame, folds: int, seed: int) -> np.ndarray:
         )
     by = next((name for name in ("stratum", "label") if name in rows), None)
     stratum = np.zeros(len(rows), int) if by is None else rows[by].astype(str).to_numpy()
+    if np.unique(stratum, return_counts=True)[1].max() < folds:
+        stratum = np.zeros(len(rows), int)  # no stratum has a member for each fold
     from sklearn.model_selection import StratifiedGroupKFold  # imported here: takes a second
 
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)

@@ -14,6 +14,7 @@ from lightning import Trainer
 from PIL import Image
 
 from callbacks.report_writer import ReportWriter
+from datamodules.formats.image_io import IMAGE_FORMATS
 from engine.tracking.privacy import UploadPolicy
 from evaluation.evidence import (
     ClassificationEvidence,
@@ -328,4 +329,5 @@ def _case_caption(case: Case, pane: str, upload: UploadPolicy) -> str:
 
 
 def _decode_pixels(url: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+    data = io.BytesIO(base64.b64decode(url.partition(",")[2]))
+    return Image.open(data, formats=IMAGE_FORMATS).convert("RGB")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
+from lightning_modules.checkpoint_schema import find_damage
 from lightning_modules.pretrained.quiet_logger import quiet_logger
 
 COUNTER = "num_batches_tracked"  # BatchNorm's number of batches: no weight, absent in older files
@@ -37,6 +38,9 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
         UserError: The file is damaged, holds other objects than tensors, or numbers that are not
             finite.
     """
+    reason = find_damage(path)
+    if reason:
+        raise UserError(f"{key}={path} cannot be read as weights ({reason}); name another file")
     with path.open("rb") as file:
         start = file.read(16)
     is_safetensors = path.suffix == ".safetensors" or start[8:10] == b'{"'
@@ -46,10 +50,7 @@ def read_weights(path: Path, key: str) -> dict[str, Tensor]:
             if is_safetensors
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:
-        known = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
-        if not isinstance(error, known) and type(error).__name__ != "SafetensorError":
-            raise
+    except Exception as error:  # damaged pickles make torch raise anything, also IndexError
         raise UserError(
             f"{key}={path} cannot be read as weights ({_explain(path, error)}); name another file"
         ) from error
@@ -76,6 +77,8 @@ def explain_unreadable(path: Path, error: Exception, formats: str = "torch.save"
     """
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return str(error.strerror).lower()
+    if not path.is_file():
+        return "it is no file"
     if not path.stat().st_size:
         return "the file is empty"
     if type(error).__name__ == "SafetensorError":

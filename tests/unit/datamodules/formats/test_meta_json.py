@@ -120,7 +120,7 @@ def test_other_json_is_told_apart(tmp_path):
         and not is_valid_crop([0, 1.5, 3])
         and not is_valid_crop(None)
     )
-    with pytest.raises(ManifestError, match="cannot be read as a manifest"):
+    with pytest.raises(ManifestError, match="should be a valid dictionary"):
         meta(tmp_path, [])
 
 
