@@ -1,20 +1,19 @@
-"""run.log of a run: what the terminal shows, warnings and tracebacks. Imports nothing heavy.
+"""run.log of a run: what the terminal shows, and the sentence of an error. Imports nothing heavy.
 
 Hydra writes the log records of libraries to the same file.
 """
 
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import UserError
+from engine.bug_report import LOG_FILE
+from engine.cli import user_message
 from engine.run_lock import FolderInUse
 
-LOG_FILE = "run.log"
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")  # colors, moves of the cursor
 BAR = "\u2501"  # progress bars are drawn with this line
 
@@ -74,7 +73,7 @@ def _plain(line: str) -> str | None:
 
 @contextmanager
 def run_log(folder: Path) -> Iterator[None]:
-    """Keep what is printed within the context in run.log, and the error that ends it.
+    """Keep what is printed within the context in run.log, and the sentence of an error.
 
     A nested context, such as that of a run that another one needs, has its own file.
 
@@ -92,8 +91,9 @@ def run_log(folder: Path) -> Iterator[None]:
     except Exception as error:
         for stream in streams:
             stream.end_log()
-        said = f"{error}\n" if isinstance(error, UserError) else traceback.format_exc()
-        append_log(path, said)
+        sentence = user_message(error)
+        if sentence is not None:  # a bug's traceback is written by engine/bug_report.py
+            append_log(path, f"{sentence[0]}\n")
         raise
     finally:
         for stream in streams:
