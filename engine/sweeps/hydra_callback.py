@@ -115,8 +115,8 @@ class SweepSummary(Callback):
 
 
 SPLIT_WARNING = (
-    "each seed also makes a new split of the data, so the test sets may differ and are then not"
-    " merged; datamodule.seed=0 keeps one split"
+    "each seed also makes a new split of the data (unless the data has one of its own), so the test"
+    " sets may differ and are then not merged; datamodule.seed=0 keeps one split"
 )
 
 
@@ -145,7 +145,9 @@ def _splits_follow_seeds(config: DictConfig) -> bool:
     swept = any(
         "," in given.get(key, "") for key in ("experiment", "datamodule", "datamodule.split")
     )
-    return swept or config.datamodule.split != "folders"
+    # a data set of the user's own is split anew if its folders or table have no split
+    own = str(config.datamodule.get("_target_", "")).endswith(".OwnDataModule")
+    return swept or own or config.datamodule.split != "folders"
 
 
 def _claim_folder(config: DictConfig, kind: str) -> Path:

@@ -51,3 +51,9 @@ SPLITS = {
 def test_seeds_that_also_split_the_data_are_warned_of(name):
     overrides, split, expected = SPLITS[name]
     assert _splits_follow_seeds(config(overrides, split=split)) is expected
+
+
+def test_data_of_the_users_own_may_have_no_split():
+    own = config(["seed=1,2"], split="folders")
+    own.datamodule._target_ = "datamodules.OwnDataModule"
+    assert _splits_follow_seeds(own)
