@@ -42,18 +42,26 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """
     reason = find_damage(path)
     if reason:
-        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); name another file")
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); {_way_on(path)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # damaged pickles make torch raise anything, also IndexError
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({explain_unreadable(path, error)}); name"
-            " another file"
+            f"{path} cannot be read as a checkpoint ({explain_unreadable(path, error)});"
+            f" {_way_on(path)}"
         ) from error
     checkpoint = check_content(content, path)
     if not mmap:
         check_numbers(checkpoint["state_dict"], path)
     return checkpoint
+
+
+def _way_on(path: Path) -> str:
+    """Say what to do without a checkpoint: the best one of its run may be there."""
+    best = path.with_name("best.ckpt")
+    if path.name == "last.ckpt" and best.is_file():
+        return f"go on from the best epoch with ckpt_path={best} (without resume=auto)"
+    return "name another file"
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

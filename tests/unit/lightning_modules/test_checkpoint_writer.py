@@ -11,7 +11,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from datamodules.errors import UserError
 from lightning_modules import checkpoint_writer
+from lightning_modules.checkpoint_io import read_checkpoint
 from lightning_modules.checkpoint_writer import DurableCheckpointIO, write_tensors
 from tests.factories.one_weight import OneWeight, fit_one_weight
 
@@ -76,3 +78,12 @@ def test_lightning_s_checkpoints_are_written_beside_their_target(tmp_path, monke
     fit_one_weight(OneWeight(), [saving], epochs=2, batches=50, **parts)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 100
     assert names(tmp_path) == ["last.ckpt"]
+
+
+def test_a_last_checkpoint_that_cannot_be_read_names_the_best_one(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="the file is empty.*name another file"):
+        read_checkpoint(tmp_path / "last.ckpt")
+    write_tensors(tmp_path / "best.ckpt", CONTENT)
+    with pytest.raises(UserError, match=f"ckpt_path={tmp_path / 'best.ckpt'} "):
+        read_checkpoint(tmp_path / "last.ckpt")
