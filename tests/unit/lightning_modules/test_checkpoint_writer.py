@@ -82,7 +82,7 @@ def test_lightning_s_checkpoints_are_written_beside_their_target(tmp_path, monke
 
 def test_a_last_checkpoint_that_cannot_be_read_names_the_best_one(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match="the file is empty.*name another file"):
+    with pytest.raises(UserError, match=r"the file is empty.*name another file"):
         read_checkpoint(tmp_path / "last.ckpt")
     write_tensors(tmp_path / "best.ckpt", CONTENT)
     with pytest.raises(UserError, match=f"ckpt_path={tmp_path / 'best.ckpt'} "):
