@@ -173,13 +173,13 @@ def _check_references(path: Path, content: dict[str, Any]) -> None:
 def _check_image(path: Path, image: dict[str, Any], max_pixels: int) -> None:
     name = image["file_name"]
     for side in ("height", "width"):
-        value = image.get(side)
+        value: Any = image.get(side)
         if not is_finite_number(value) or value != int(value) or value < 1:
             raise ManifestError(
                 f"{path}: image '{name}' has no usable {side} ({shorten(repr(value), 40)}); export"
                 " the data set again"
             )
-        image[side] = int(value)  # type: ignore[arg-type]  # a finite number
+        image[side] = int(value)
     if image["height"] * image["width"] > max_pixels:
         size = f"{image['height']} x {image['width']}"
         raise ManifestError(
