@@ -14,12 +14,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = (
     "datamodules.errors",
+    "datamodules.formats.file_content",
     "datamodules.formats.gray_levels",
     "datamodules.formats.image_files",
     "datamodules.formats.file_names",
     "datamodules.formats.atomic_write",
     "datamodules.image_size",
     "datamodules.loading.letterbox",
+    "datamodules.formats.png",
     "datamodules.formats.image_io",
     "datamodules.formats.dicom",
     "evaluation.logit_bins",

@@ -140,7 +140,11 @@ def _damage(path: Path, size: int, mtime_ns: int, inode: int) -> str:
         EOFError,
     ) as e:
         known = isinstance(e, zipfile.BadZipFile) and "CRC" in str(e)
-        return "a part of it differs from its checksum" if known else "the file is incomplete"
+        return (
+            "a part of it differs from its checksum"
+            if known
+            else "the file is damaged or incomplete"
+        )
     return ""
 
 

@@ -352,7 +352,8 @@ def _check_whole(path: Path, data: bytes) -> None:
     """Refuse a PNG whose pixels are damaged, which Pillow would show in part."""
     if damage := find_png_damage(data):
         raise ManifestError(
-            f"{path} is a damaged PNG ({damage}); replace the file or take it out of the data set"
+            f"{path} cannot be decoded (damaged PNG: {damage}); replace the file or take it out of"
+            " the data set"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.errors import ManifestError
-from datamodules.formats.file_content import read_yaml_mapping, shorten
+from datamodules.formats.file_content import shorten
 from datamodules.formats.layout import (
     FolderTree,
     ImageRecord,
@@ -18,6 +18,7 @@ from datamodules.formats.layout import (
     split_of,
 )
 from datamodules.formats.outlines import box_polygon, fill_polygons, scale_polygon
+from datamodules.formats.yaml_content import read_yaml_mapping
 
 
 class YoloLayout(Layout):

@@ -11,10 +11,10 @@ from datamodules.formats.file_content import (
     read_bytes,
     read_json,
     read_text,
-    read_yaml_mapping,
     shorten,
 )
 from datamodules.formats.image_files import special_files, walk_files
+from datamodules.formats.yaml_content import read_yaml_mapping
 
 
 def odd_files(folder):
