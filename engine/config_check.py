@@ -102,7 +102,7 @@ ROOT: dict[str, Any] = {
     "paths.cache": Text,
     "paths.weights": Text,
     "module.optimizer.lr": LearningRate,
-    "do": Annotated[Sequence[Text], AllowedValues("a list of steps, such as [fit,test]")],
+    "do": Annotated[Text | Sequence[Text], AllowedValues("a list of steps, such as [fit,test]")],
     "ckpt_path": Reference | None,
     "init_from": Reference | None,
     "seed": NonNegativeInt,

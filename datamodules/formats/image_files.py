@@ -108,6 +108,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
         try:
             with os.scandir(place) as entries:
                 found = [entry for entry in entries if not is_junk(Path(entry.name))]
+        except FileNotFoundError:  # it is missing, or was removed meanwhile
+            continue
         except OSError as error:
             raise ManifestError(
                 f"the folder {place} cannot be read ({error.strerror}); make it readable, or move"
