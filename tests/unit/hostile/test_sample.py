@@ -1,12 +1,9 @@
 """A sample of the table of hostile inputs, of each kind; the whole table is a slow test."""
 
-import sys
 from itertools import groupby
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("fcntl", reason="the table forks processes")
 
 from benchmarks.hostile import annotations, images, main, runs, tables
 from benchmarks.hostile.runner import BAD, Case, _judge
@@ -39,7 +36,6 @@ def test_hostile_input_gives_a_sentence_or_the_right_values(case, tmp_path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_the_whole_table():
     table = main.run_table()
     assert len(table.results) >= 450

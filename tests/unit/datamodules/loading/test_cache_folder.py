@@ -21,6 +21,7 @@ from datamodules.formats.rle import encode_rle
 from datamodules.loading import cache_folder
 from datamodules.loading.cache_builder import build_cache
 from datamodules.manifest.manifest import Manifest
+from tests.factories.optional import need_permissions
 
 
 @pytest.fixture
@@ -129,8 +130,8 @@ def test_a_folder_below_a_file_and_a_name_that_is_too_long(manifest, tmp_path):
     assert "too long" in refused(manifest, tmp_path / ("x" * 300))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_of_another_user(manifest, tmp_path):
+    need_permissions()
     (tmp_path / "cache").mkdir(mode=0o500)
     assert "may not read or write" in refused(manifest, tmp_path / "cache")
 
