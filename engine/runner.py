@@ -672,8 +672,8 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
     if start is None:
         return False
     checkpoint = checkpoint_io.read_checkpoint(start)
-    check_complete(checkpoint, start)
     checkpoint_io.check_compatible(module, checkpoint, start)
+    check_complete(checkpoint, start)
     changed = check_settings(
         module.settings, checkpoint, start, cfg.changed_settings == "apply", trainer.max_epochs
     )

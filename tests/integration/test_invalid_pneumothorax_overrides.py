@@ -34,7 +34,7 @@ def look(cli, thorax, steps):
 
 
 PATIENTS = {
-    "no file": (None, "who.csv cannot be read", "name a CSV with the columns image,patient"),
+    "no file": (None, "who.csv does not exist", "name a CSV with the columns image,patient"),
     "nothing in it": ("", "who.csv cannot be read", "name a CSV with the columns image,patient"),
     "no column": (
         "image,name\na,b\n",
