@@ -26,6 +26,11 @@ PATH_KEY = re.compile(
 )
 
 
+# Hydra makes these folders before any check, and would call one None or ['a']
+FOLDER_KEYS = ("paths.runs", "paths.run", "hydra.run.dir", "hydra.sweep.dir")
+NO_FOLDER = re.compile(r"|null|true|false|\[.*\]|\{.*\}", re.IGNORECASE)
+
+
 def prepare_overrides(words: Sequence[str]) -> list[str]:
     """Return the arguments of the command line in the form that Hydra accepts.
 
@@ -85,6 +90,8 @@ def _prepare_override(word: str) -> str:
     if "=" in word and not PLAIN_OVERRIDE.fullmatch(word):
         _check_spelling(word)
     key, equals, value = word.partition("=")
+    if key.lstrip("+") in FOLDER_KEYS and NO_FOLDER.fullmatch(value) and not _is_path(key, value):
+        raise UserError(f"{word} is not allowed; it must be the path of a folder")
     if not equals:
         if word.startswith("~"):
             return word  # removes a key
