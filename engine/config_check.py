@@ -59,7 +59,7 @@ Devices = Annotated[
     Field(pattern=r"^-1$|^[0-9]+(, *[0-9]+)*,?$"),
     AllowedValues("a number of devices, auto, or their indexes, such as [0,1]"),
 ]
-LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1), AllowedValues("a text")]
 Reference = Annotated[
     str,

@@ -213,7 +213,7 @@ def _chosen_experiment(run: Path) -> list[str]:
 def _hydra_settings(run: Path) -> Mapping[str, Any]:
     try:
         found = read_yaml(run / HYDRA_FILE)
-    except (OSError, ValueError, yaml.YAMLError):  # such as the folder of one fold of several
+    except (UserError, ValueError, yaml.YAMLError):  # such as the folder of one fold of several
         return {}
     return (found or {}).get("hydra") or {}
 

@@ -415,7 +415,7 @@ class ManifestRow(TypedDict, total=False):
     axis: Number | None
     height: Number | None
     width: Number | None
-    mask: Name | Literal[""] | list[Name | dict[str, Any] | Literal[""] | None] | Missing
+    mask: Any  # read by `Manifest.mask`, whose messages name the row and the class
     cropped_mask: Name | Literal[""] | Missing
     channel_files: list[Name] | Missing
 

@@ -183,7 +183,7 @@ def _check_no_running_sweep(folder: Path, overrides: list[str]) -> None:
     """
     try:
         earlier = (read_yaml(folder / "multirun.yaml") or {})["hydra"]["overrides"]["task"]
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except (UserError, KeyError, TypeError, ValueError, yaml.YAMLError):
         earlier = overrides
     without = [
         [word for word in words if not word.startswith("resume=")] for words in (earlier, overrides)

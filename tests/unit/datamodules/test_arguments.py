@@ -171,10 +171,9 @@ def _wrong_keys() -> Iterator[tuple[str, str]]:
         for wrong in WRONG:
             switch = wrong == "true" and "true or false" in describe_annotation(annotation)
             text = wrong in ("misspelt", "off") and name in (
-                "accelerator",
-                "devices",
-                "monitor.name",
-            )  # Lightning and the logged scores know their names
+                *("do", "ckpt_path", "init_from"),
+                *("paths.runs", "paths.cache", "paths.weights", "monitor.name"),
+            )  # any text may be a path or a name
             if not (switch or text):
                 yield name, wrong
 

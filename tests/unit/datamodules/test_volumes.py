@@ -107,7 +107,7 @@ def test_a_volume_is_decoded_once_for_all_its_slices(root, monkeypatch):
     monkeypatch.setattr(
         volumes,
         "read_volume",
-        lambda path, frame=None: (decoded.append(path), read(path, frame))[1],
+        lambda path, *more: (decoded.append(path), read(path, *more))[1],
     )
     data = own(root)
     _ = data.table
