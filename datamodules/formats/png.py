@@ -20,7 +20,7 @@ BLOCK = 2**20  # bytes that are unpacked at once
 def find_png_damage(data: bytes) -> str:
     """Return what is wrong with the content of a PNG; empty if it is whole, or no PNG.
 
-    Text and other chunks that no pixel depends on are not looked at.
+    Text and other chunks that no pixel depends on are not looked at, nor bytes after the end.
     """
     if not data.startswith(SIGNATURE):
         return ""
@@ -30,6 +30,8 @@ def find_png_damage(data: bytes) -> str:
         length, kind = struct.unpack(">I4s", data[place : place + 8])
         content = memoryview(data)[place + 8 : place + 8 + length]
         place += 12 + length
+        if kind == b"IEND":
+            break  # whatever follows is read by no decoder
         if place > len(data):
             return "it is cut off"
         if kind in (b"IHDR", b"PLTE", b"IDAT") and zlib.crc32(content, zlib.crc32(kind)) != (

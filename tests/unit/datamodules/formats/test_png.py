@@ -25,6 +25,7 @@ def saved(image, **more):
 def test_whole_pngs_of_all_modes(mode, size):
     image = Image.new("L", size, 7).convert(mode) if mode != "I;16" else Image.new(mode, size, 700)
     assert find_png_damage(saved(image)) == ""
+    assert find_png_damage(saved(image) + b"what no decoder reads") == ""
 
 
 def interlaced(width, height):
