@@ -18,8 +18,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,34 @@ def run_in_fork(
     Returns:
         Its exit code; negative for a signal.
     """
+    run_words = [*words, f"hydra.run.dir={folder}"]
+    return call_in_fork(partial(_run_command, run_words, counter, list_file), log)
+
+
+def call_in_fork(work: Callable[[], object], log: Path) -> int:
+    """Call a function in a fork of this process; what it prints goes to a file.
+
+    Returns:
+        0, or the exit code that it raised; negative for a signal.
+    """
     child = os.fork()
     if child == 0:
-        _run_child([*words, f"hydra.run.dir={folder}"], counter, list_file, log)
+        code = 70
+        try:
+            printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(printed, 1)
+            os.dup2(printed, 2)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
+            work()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -110,38 +136,26 @@ def run_in_fork(
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    raise TimeoutError(f"a run took more than {TIMEOUT} s: {' '.join(words)}")
+    raise TimeoutError(f"a process took more than {TIMEOUT} s")
 
 
-def _run_child(
-    words: Sequence[str], counter: ChangeCounter | None, list_file: Path | None, log: Path
+def _run_command(
+    words: Sequence[str], counter: ChangeCounter | None, list_file: Path | None
 ) -> None:
     import engine.run_log
     import run
 
-    code = 70
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.argv = ["run.py", *words]
+    if counter is not None:
+        if counter.half is not None:  # otherwise this file would grow beyond the limit first
+            engine.run_log.append_log = lambda path, text: None  # type: ignore[assignment]
+        sys.addaudithook(counter)
     try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(printed, 1)
-        os.dup2(printed, 2)
-        sys.argv = ["run.py", *words]
-        if counter is not None:
-            if counter.half is not None:  # otherwise this file would grow beyond the limit first
-                engine.run_log.append_log = lambda path, text: None  # type: ignore[assignment]
-            sys.addaudithook(counter)
         run.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    except BaseException:
-        traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         if counter is not None and list_file is not None:
             list_file.write_text("\n".join(counter.names))
-        os._exit(code)
 
 
 def find_differences(one: Path, other: Path) -> list[str]:

@@ -19,7 +19,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0]))
+        summary = (module.__doc__ or "").splitlines()[0].replace("%", "%%")
+        module.add_arguments(commands.add_parser(name, help=summary))
     arguments = parser.parse_args()
     return COMMANDS[arguments.command].run(arguments)
 

@@ -71,26 +71,7 @@ def small_disk(place: Path, size: int) -> Iterator[Callable[[int], None]]:
 
 def in_a_process(work: Callable[[], object], log: Path) -> tuple[int, str]:
     """Call `work` as run.py does; return the exit code, negative for a signal, and stderr."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            with log.open("w") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            sys.stderr = os.fdopen(2, "w", closefd=False)
-            run_or_exit(work)
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
+    return crashes.call_in_fork(partial(run_or_exit, work), log), log.read_text()
 
 
 def draw(folder: Path, deep: bool) -> Manifest:

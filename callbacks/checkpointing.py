@@ -1,5 +1,6 @@
 """Checkpoint and early-stopping callbacks that survive a resumed fit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,9 +75,7 @@ class BestCheckpoint(ModelCheckpoint):
         ):
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             copies = {path: str(Path(self.dirpath) / place.name) for path, place in kept.items()}
-            _copy_file(
-                {kept[path]: copy for path, copy in copies.items()}
-            )  # the other ranks only need the names
+            _copy_files(kept.values(), Path(self.dirpath))  # other ranks only need the names
             paths = {
                 key: copies.get(state_dict.get(key, ""), "")
                 for key in ("best_model_path", "kth_best_model_path")
@@ -116,9 +115,9 @@ def own_checkpoints(state_dict: dict[str, Any], folder: Path) -> dict[str, Path]
 
 
 @rank_zero_only
-def _copy_file(copies: dict[Path, str]) -> None:
-    for path, copy in copies.items():
-        copy_atomic(Path(path), Path(copy))
+def _copy_files(files: Iterable[Path], folder: Path) -> None:
+    for file in files:
+        copy_atomic(file, folder / file.name)
 
 
 class TopKCheckpoint(BestCheckpoint):

@@ -1,7 +1,6 @@
 """BS-80K bone scans: label files, boxes, patients, views."""
 
 import codecs
-import hashlib
 import io
 import os
 import re
@@ -18,6 +17,7 @@ from datamodules.arguments import FilePath, NonNegativeFloat, NonNegativeInt, va
 from datamodules.base import ManifestDataModule
 from datamodules.errors import ManifestError, UserError
 from datamodules.formats.file_content import read_bytes
+from datamodules.formats.file_hash import hash_file
 from datamodules.formats.image_files import is_image_file, is_junk
 from datamodules.formats.voc import Corners, fit_to_image, read_voc
 from datamodules.loading.letterbox import Letterbox
@@ -160,7 +160,7 @@ def find_identical_scans(rows: pd.DataFrame, cleaning: CleaningReport) -> list[l
     """
     size = rows["image"].map(lambda path: Path(path).stat().st_size)
     alike = rows[size.groupby(size).transform("size") > 1]
-    digest = alike["image"].map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    digest = alike["image"].map(lambda path: hash_file(Path(path)))
     twice = digest.duplicated(keep=False)
     found = []
     for _, same in alike[twice].groupby(digest[twice], sort=False):

@@ -56,13 +56,11 @@ def explain_stop(stop: StopRequested, cfg: "DictConfig") -> RunInterrupted:
     """
     tasks = [cfg.do] if isinstance(cfg.do, str) else list(cfg.do)
     last = Path(str(cfg.paths.run)) / "checkpoints" / "last.ckpt"
-    if "fit" in tasks and last.is_file():
-        return RunInterrupted(
-            f"{stop}; what is in {relative_to_cwd(last)} is complete: continue with the same"
-            f" command and ckpt_path={relative_to_cwd(last)}"
-        )
-    return (
-        RunInterrupted(f"{stop}; nothing was trained: start the same command again")
-        if ("fit" in tasks)
-        else RunInterrupted(f"{stop} before it was complete; start the same command again")
+    if "fit" not in tasks:
+        return RunInterrupted(f"{stop} before it was complete; start the same command again")
+    if not last.is_file():
+        return RunInterrupted(f"{stop}; nothing was trained: start the same command again")
+    return RunInterrupted(
+        f"{stop}; what is in {relative_to_cwd(last)} is complete: continue with the same command"
+        f" and ckpt_path={relative_to_cwd(last)}"
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from datamodules.errors import UserError
+from datamodules.formats.file_stamp import FileStamp, file_stamp
 from datamodules.formats.schema import parse_by_schema
 
 EXTRA_STATE = "_extra_state"  # end of the names of what a module keeps beside its tensors
@@ -105,16 +106,16 @@ def find_damage(path: Path) -> str:
         return str(error.strerror).lower()
     if not stat.S_ISREG(status.st_mode):
         return "is a directory" if stat.S_ISDIR(status.st_mode) else "it is no file"
-    return _damage(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    return _damage(path, file_stamp(path))
 
 
 @lru_cache(maxsize=64)
-def _damage(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+def _damage(path: Path, stamp: FileStamp) -> str:
     """Return what is wrong with a file; empty if nothing is, or if it is of torch's older format.
 
-    The time, inode and size are those of the file, so that another file is read again.
+    The stamp is that of the file, so that another file is read again.
     """
-    if not size:
+    if not stamp.size:
         return "the file is empty"
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -125,7 +126,7 @@ def _damage(path: Path, size: int, mtime_ns: int, inode: int) -> str:
             if len({entry.filename for entry in entries}) < len(entries):
                 return "a part of it occurs twice"
             packed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-            if packed or sum(entry.file_size for entry in entries) > size:
+            if packed or sum(entry.file_size for entry in entries) > stamp.size:
                 return "its parts are compressed, as torch.save never does"
             for entry in entries:
                 with archive.open(entry) as part:

@@ -25,11 +25,11 @@ from typing_extensions import TypedDict
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
-from datamodules.formats.file_content import check_file, read_json, shorten
+from datamodules.formats.file_content import check_file, plain_sentence, read_json, shorten
 from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import Evidence, read_evidence, write_evidence
 from reporting.config_diff import SEED_KEYS, config_diff, flatten_config
-from reporting.file_io import plain_sentence, read_yaml, to_plain, write_json
+from reporting.file_io import read_yaml, to_plain, write_json
 from reporting.outcome import Outcome, read_outcome
 from reporting.ranking import get_monitor
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
+from datamodules.formats.file_content import plain_sentence
 from evaluation.bootstrap import (
     N_RESAMPLES,
     bootstrap_scores,
@@ -23,7 +24,6 @@ from evaluation.bootstrap import (
 )
 from evaluation.evidence import Evidence
 from reporting.config_diff import flatten_config
-from reporting.file_io import plain_sentence
 from reporting.outcome import OUTCOME_FILE, Outcome
 from reporting.ranking import get_monitor
 from reporting.run_folder import (

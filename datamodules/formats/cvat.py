@@ -3,7 +3,6 @@
 Format: https://docs.cvat.ai/docs/manual/advanced/xml_format/
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -31,6 +30,7 @@ from datamodules.formats.outlines import (
     ellipse_polygon,
     fill_polygons,
     image_side,
+    parse_finite,
 )
 from datamodules.formats.predicted_image import (
     PredictedImage,
@@ -183,11 +183,8 @@ def _decode_mask(shape: Element, height: int, width: int, where: str) -> Rle | N
 
 
 def _number(text: str | None, what: str, where: str) -> float:
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = parse_finite(text)
+    if number is None:
         raise ManifestError(
             f"{where} has {what}={shorten(str(text), 40)}; write a finite number there"
         )

@@ -139,6 +139,11 @@ def shorten(text: str, length: int = MAX_REASON) -> str:
     return plain if len(plain) <= length else f"{plain[: length - 3]}..."
 
 
+def plain_sentence(error: Exception) -> str:
+    """Return an error in one line of moderate length."""
+    return shorten(" ".join(str(error).split()) or type(error).__name__)
+
+
 class _RepeatedKeyError(Exception):
     """Error for a key that an object has twice; its message is the key."""
 

@@ -128,6 +128,15 @@ def is_finite_number(value: Any) -> bool:
         return False
 
 
+def parse_finite(text: str | None) -> float | None:
+    """Return the finite number that a text holds; None if it holds none."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def format_pixels(number: float) -> str:
     """Format a distance in pixels; a very large one with its exponent."""
     return f"{number:.1f}" if abs(number) < 1e6 else f"{number:.3g}"

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 
 from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError
-from datamodules.formats.file_content import check_file, parse_json, read_bytes, shorten
+from datamodules.formats.file_content import (
+    check_file,
+    parse_json,
+    plain_sentence,
+    read_bytes,
+    shorten,
+)
 from datamodules.formats.layout import (
     SPLIT_WORDS,
     FolderTree,
@@ -250,7 +256,7 @@ def read_table(path: Path, max_bytes: int = MAX_FILE_BYTES) -> pd.DataFrame:
     except ManifestError:
         raise
     except Exception as error:  # openpyxl and pandas raise anything for damaged files
-        reason = shorten(" ".join(str(error).split()))
+        reason = plain_sentence(error)
         raise ManifestError(f"{path} cannot be read as a table ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
     return table

@@ -5,7 +5,6 @@ Files are read with defusedxml, because they come from untrusted sources.
 Format: http://host.robots.ox.ac.uk/pascal/VOC/ (Everingham et al. 2010), as LabelImg writes it
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,7 +24,7 @@ from datamodules.formats.layout import (
     split_of,
     stem,
 )
-from datamodules.formats.outlines import box_polygon, fill_polygons, image_side
+from datamodules.formats.outlines import box_polygon, fill_polygons, image_side, parse_finite
 
 CORNER_TAGS = ("xmin", "ymin", "xmax", "ymax")
 EXPORT_HINT = "export it again, or remove the file"
@@ -137,11 +136,8 @@ def _parse_size(root: Element, path: Path, max_pixels: int) -> tuple[int, int] |
 
 
 def _parse_number(text: str | None, what: str, where: str) -> float:
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = parse_finite(text)
+    if number is None:
         raise ManifestError(
             f"{where} has {f'{what} {text.strip()!r}' if text else f'no <{what}>'}; write a finite"
             " number there"

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from datamodules.errors import MAX_FILE_BYTES, ManifestError
-from datamodules.formats.file_content import read_text, shorten
+from datamodules.formats.file_content import plain_sentence, read_text
 
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 MAX_YAML_DEPTH = 50
@@ -27,7 +27,7 @@ def read_yaml_mapping(path: Path, max_bytes: int = MAX_FILE_BYTES) -> dict[Any, 
         _check_yaml_events(text, path)
         content = yaml.load(text, YAML_LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = shorten(" ".join(str(error).split()))
+        reason = plain_sentence(error)
         raise ManifestError(
             f"{path} is not YAML that can be read ({reason}); correct it"
         ) from error

@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from datamodules.errors import UserError
+from datamodules.formats.atomic_write import UNFINISHED
 
 UNFINISHED_SUFFIX, LOCK_SUFFIX = ".tmp", ".lock"
 QUIET_SECONDS = 3600  # after which nobody still writes an unfinished file of another machine
 _CACHE_NAME = re.compile(r"images-[0-9a-f]+")
-_TEMPORARY_FILE = re.compile(r"\..+\.\d+")  # of `open_atomic`
 
 
 def unfinished_folder(place: Path) -> Path:
@@ -71,7 +71,7 @@ def sweep(folder: Path, held: Path | None = None) -> None:
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
             found = _CACHE_NAME.match(path.name)
-            if _TEMPORARY_FILE.fullmatch(path.name) and path.is_file():
+            if UNFINISHED.fullmatch(path.name) and path.is_file():
                 if _is_quiet(path):
                     path.unlink(missing_ok=True)
             elif found and path.name.endswith((UNFINISHED_SUFFIX, LOCK_SUFFIX)):

@@ -24,7 +24,13 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from datamodules.errors import MAX_FILE_BYTES, ContentError, ManifestError
-from datamodules.formats.file_content import parse_json, read_json, read_text, shorten
+from datamodules.formats.file_content import (
+    parse_json,
+    plain_sentence,
+    read_json,
+    read_text,
+    shorten,
+)
 from datamodules.formats.gray_levels import SourceImage, stack_channels
 from datamodules.formats.image_cache import ImageCache
 from datamodules.formats.image_files import is_volume
@@ -461,7 +467,7 @@ def read_manifest(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Manifest:
             else _read_manifest_csv(path, max_bytes)
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        reason = shorten(" ".join(str(error).split()))
+        reason = plain_sentence(error)
         raise ManifestError(
             f"{path} cannot be read as a manifest ({reason}); write it as CSV with the columns"
             " id,image,mask,split"
