@@ -5,10 +5,10 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -44,18 +44,19 @@ csv.field_size_limit(
 )  # bytes; a detailed mask of a large image exceeds the module's limit of 131,072
 
 
-def read_siim_csv(path: Path) -> dict[str, list[str]]:
+def read_siim_csv(path: Path, max_bytes: int | None = None) -> dict[str, list[str]]:
     """Read the RLE texts of each ImageId, in file order; `decode_siim` decodes them.
 
     Args:
         path: A .csv or .csv.gz; further columns are ignored.
+        max_bytes: Largest content that is read, see `check_file`.
 
     Raises:
         ManifestError: The file is missing or unreadable, lacks a column or has no row; a row has
             too few values; or an image is both empty and annotated.
     """
     texts: dict[str, list[str]] = {}
-    for number, image, text in _csv_rows(path):
+    for number, image, text in _csv_rows(path, max_bytes):
         if not image or text is None:
             raise ManifestError(
                 f"{path}: row {number} has no {CSV_COLUMNS[1] if image else CSV_COLUMNS[0]};"
@@ -113,11 +114,11 @@ def write_siim_csv(
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
+def _csv_rows(path: Path, max_bytes: int | None) -> list[tuple[int, str, str | None]]:
     """Return line number, id and RLE text of every row that is not blank."""
-    check_file(path, MAX_FILE_BYTES, "restore the file or name another")
+    check_file(path, max_bytes, "restore the file or name another")
     try:
-        content = io.BytesIO(_read_table_bytes(path))
+        content = io.BytesIO(_read_table_bytes(path, max_bytes or MAX_FILE_BYTES))
         with io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             separator = find_separator(first)
@@ -149,13 +150,13 @@ def _csv_rows(path: Path) -> list[tuple[int, str, str | None]]:
         ) from error
 
 
-def _read_table_bytes(path: Path) -> bytes:
-    """Return the content of a table, unpacked, which is refused above MAX_FILE_BYTES."""
+def _read_table_bytes(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a table, unpacked, which is refused above a limit."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
         raise ManifestError(
-            f"{path} unpacks to more than {MAX_FILE_BYTES:,} bytes; restore it from its source"
+            f"{path} unpacks to more than {max_bytes:,} bytes; restore it from its source"
         )
     if b"\0" in data:
         raise ManifestError(f"{path} holds NUL bytes, so it is no CSV; restore it from its source")
@@ -195,7 +196,9 @@ class ImageRecord:
     label: int | None = None
 
 
-def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[ImageRecord]:
+def list_images(
+    root: Path, unmatched: str, cleaning: CleaningReport, max_bytes: int | None = None
+) -> list[ImageRecord]:
     """List every annotated image below `root` and detect its layout.
 
     Args:
@@ -203,6 +206,7 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
         unmatched: Action for images without an annotation and annotations without an image: `drop`,
             or `refuse`.
         cleaning: Report of what was dropped.
+        max_bytes: Largest table of annotations that is read, see `check_file`.
 
     Raises:
         ManifestError: There is no layout, or more than one; or unmatched files are refused.
@@ -216,11 +220,12 @@ def list_images(root: Path, unmatched: str, cleaning: CleaningReport) -> list[Im
         )
         raise ManifestError(f"{root} {problem}: {LAYOUT_DESCRIPTION}; {ROOT_HINT}")
     name, place = next(iter(layouts.items()))
-    images = list(
-        {"kaggle": _list_kaggle, "png": _list_png, "tree": _list_tree}[name](
-            place, unmatched, cleaning
-        )
-    )
+    listers: dict[str, Callable[[Path, str, CleaningReport], Iterator[ImageRecord]]] = {
+        "kaggle": partial(_list_kaggle, max_bytes=max_bytes),
+        "png": _list_png,
+        "tree": _list_tree,
+    }
+    images = list(listers[name](place, unmatched, cleaning))
     if not images:
         raise ManifestError(f"{place} holds no image that its annotations name; {ROOT_HINT}")
     return images
@@ -262,8 +267,10 @@ def _iter_dicoms(root: Path) -> Iterator[Path]:
 LAYOUT_FINDERS = {"kaggle": _find_kaggle_root, "png": _find_png_root, "tree": _find_tree_root}
 
 
-def _list_kaggle(root: Path, unmatched: str, cleaning: CleaningReport) -> Iterator[ImageRecord]:
-    texts = read_siim_csv(_find_annotations(root))
+def _list_kaggle(
+    root: Path, unmatched: str, cleaning: CleaningReport, max_bytes: int | None
+) -> Iterator[ImageRecord]:
+    texts = read_siim_csv(_find_annotations(root), max_bytes)
     files: dict[str, Path] = {}
     for path in sorted(_iter_dicoms(root)):
         if files.setdefault(image_name(path), path) != path:
@@ -429,7 +436,7 @@ class PneumothoraxDataModule(ManifestDataModule):
 
     def manifest(self) -> Manifest:
         """Return the annotated images; `self.cleaning` lists what was left out."""
-        images = list_images(self.root, self.unmatched, self.cleaning)
+        images = list_images(self.root, self.unmatched, self.cleaning, self.max_file_bytes)
         labels = self._read_labels(images)
         rows = [self._row(image, label) for image, label in zip(images, labels, strict=True)]
         table = pd.DataFrame(rows)

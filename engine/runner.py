@@ -78,7 +78,7 @@ from lightning_modules.training_record import (
 )
 from reporting.cross_validation import merge_run_folds
 from reporting.outcome import OutcomeRecorder, TrialPruned, record_outcome, task_overrides
-from reporting.run_folder import CONFIG_FILE, METRICS_FILE, RunFolder
+from reporting.run_folder import CONFIG_FILE, RunFolder
 from reporting.training_images import collect_images
 
 
@@ -133,10 +133,9 @@ def _keep_last_checkpoint(start: Path, last: Path) -> None:
 
 def _keep_metrics_csv(trainer: Trainer, run_dir: Path) -> None:
     """Let a test in the folder of its own run add to the rows of its training."""
-    path = run_dir / METRICS_FILE
     for logger in trainer.loggers:
-        if isinstance(logger, MetricsCsvLogger) and path.is_file():
-            logger.restore(path.read_text(encoding="utf-8"))
+        if isinstance(logger, MetricsCsvLogger) and (text := RunFolder(run_dir).metrics_text):
+            logger.restore(text)
 
 
 def _evaluate(

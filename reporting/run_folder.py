@@ -3,6 +3,7 @@
 An unreadable file is named in the error and does not prevent reading other files or runs.
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from typing_extensions import TypedDict
 
 from datamodules.errors import UserError
 from datamodules.formats.atomic_write import atomic_write
-from datamodules.formats.file_content import check_file, plain_sentence, read_json, shorten
+from datamodules.formats.file_content import plain_sentence, read_json, read_text, shorten
 from evaluation.bootstrap import CLASS_MEAN
 from evaluation.evidence import Evidence, read_evidence, write_evidence
 from reporting.config_diff import SEED_KEYS, config_diff, flatten_config
@@ -294,6 +295,22 @@ class RunFolder:
         """Return a score of a split; of several classes their mean, NaN if undefined."""
         return get_score(self.report, split, name)
 
+    @property
+    def metrics_text(self) -> str:
+        """Content of metrics.csv; empty if it is missing.
+
+        A last line without its end is left out: a killed run wrote a part of it, and a part of a
+        number is another number.
+
+        Raises:
+            UserError: It is no file, too large, or no text.
+        """
+        path = self.path / METRICS_FILE
+        if not path.exists():
+            return ""
+        text = read_text(path, fix="restore it, or delete it, and the page has no curves")
+        return text[: text.rfind("\n") + 1]
+
     def epochs(self) -> "pd.DataFrame":
         """Return epoch (from 0) -> logged values, without the validation after the fit.
 
@@ -301,18 +318,14 @@ class RunFolder:
         """
         import pandas as pd  # half a second, and a leaderboard needs no curves
 
-        path = self.path / METRICS_FILE
-        if not path.exists():
-            return pd.DataFrame()
-        check_file(path)
         try:
-            rows = pd.read_csv(path)
-        except (FileNotFoundError, pd.errors.EmptyDataError):
+            rows = pd.read_csv(io.StringIO(self.metrics_text))
+        except pd.errors.EmptyDataError:
             return pd.DataFrame()
-        except ValueError as error:  # also UnicodeDecodeError and pandas' ParserError
+        except ValueError as error:  # also pandas' ParserError
             raise UserError(
-                f"{path} cannot be read as a table ({plain_sentence(error)}); restore it, or delete"
-                " it, and the page has no curves"
+                f"{self.path / METRICS_FILE} cannot be read as a table ({plain_sentence(error)});"
+                " restore it, or delete it, and the page has no curves"
             ) from error
         if "train/loss" not in rows:
             return pd.DataFrame()

@@ -17,12 +17,13 @@ BYTES_PER_VALUE = 32  # a file's limit in bytes over this is the most values tha
 MAX_REASON = 200  # characters of a reason that a message quotes
 
 
-def check_file(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = RESTORE) -> int:
+def check_file(path: Path, max_bytes: int | None = None, fix: str = RESTORE) -> int:
     """Return the size of a regular file in bytes.
 
     Args:
         path: The file; links are followed.
-        max_bytes: Largest size that is read.
+        max_bytes: Largest size that is read, if it is that of `datamodule.max_file_bytes`; None
+            for MAX_FILE_BYTES, which no key raises.
         fix: End of the message.
 
     Raises:
@@ -39,20 +40,25 @@ def check_file(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = RESTORE) 
         raise ManifestError(f"{path} is a folder, and a file is expected; {fix}")
     if not stat.S_ISREG(status.st_mode):
         raise ManifestError(f"{path} is a pipe, a socket or a device, and no file; {fix}")
-    if status.st_size > max_bytes:
+    limit = MAX_FILE_BYTES if max_bytes is None else max_bytes
+    if status.st_size > limit:
+        change = (
+            fix
+            if max_bytes is None
+            else f"replace it, or set datamodule.max_file_bytes={status.st_size} to read it"
+        )
         raise ManifestError(
-            f"{path} has {status.st_size:,} bytes, above the limit of {max_bytes:,}; replace it, or"
-            f" set datamodule.max_file_bytes={status.st_size} to read it"
+            f"{path} has {status.st_size:,} bytes, above the limit of {limit:,}; {change}"
         )
     return status.st_size
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = RESTORE) -> bytes:
+def read_bytes(path: Path, max_bytes: int | None = None, fix: str = RESTORE) -> bytes:
     """Read a whole file.
 
     Args:
         path: The file.
-        max_bytes: Largest size that is read.
+        max_bytes: See `check_file`.
         fix: End of the message.
 
     Raises:
@@ -65,12 +71,12 @@ def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = RESTORE) 
         raise ManifestError(f"{path} cannot be read ({error.strerror}); {fix}") from error
 
 
-def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = "export it again") -> str:
+def read_text(path: Path, max_bytes: int | None = None, fix: str = "export it again") -> str:
     """Read a text file in UTF-8, with or without a byte-order mark.
 
     Args:
         path: The file.
-        max_bytes: Largest size that is read.
+        max_bytes: See `check_file`.
         fix: End of the message.
 
     Raises:
@@ -83,13 +89,13 @@ def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = "export it
 
 
 def read_json(
-    path: Path, max_bytes: int = MAX_FILE_BYTES, fix: str = "export the data set again"
+    path: Path, max_bytes: int | None = None, fix: str = "export the data set again"
 ) -> Any:
     """Read a JSON file.
 
     Args:
         path: The file.
-        max_bytes: Largest size that is read.
+        max_bytes: See `check_file`.
         fix: End of the message.
 
     Raises:
@@ -101,7 +107,7 @@ def read_json(
 def parse_json(
     text: str,
     where: str,
-    max_bytes: int = MAX_FILE_BYTES,
+    max_bytes: int | None = None,
     fix: str = "export the data set again",
 ) -> Any:
     """Parse JSON; a key that an object has twice is refused, because only one value would count.
@@ -109,18 +115,23 @@ def parse_json(
     Args:
         text: The JSON.
         where: File, for messages.
-        max_bytes: Limit of the file, from which that of the number of values follows.
+        max_bytes: Limit of the file, from which that of the number of values follows; see
+            `check_file`.
         fix: End of the message.
 
     Raises:
         ManifestError: It is no JSON, nested too deeply, holds too many values, or a key twice.
     """
-    values = text.count(",")
-    if values > max_bytes // BYTES_PER_VALUE:
-        raise ManifestError(
-            f"{where} holds {values:,} values, above the limit of {max_bytes // BYTES_PER_VALUE:,};"
-            " replace it (write masks as compressed RLE, and no lists of run lengths), or set"
+    values, limit = text.count(","), (max_bytes or MAX_FILE_BYTES) // BYTES_PER_VALUE
+    if values > limit:
+        change = (
+            fix
+            if max_bytes is None
+            else "replace it (write masks as compressed RLE, and no lists of run lengths), or set"
             f" datamodule.max_file_bytes={values * BYTES_PER_VALUE} to read it"
+        )
+        raise ManifestError(
+            f"{where} holds {values:,} values, above the limit of {limit:,}; {change}"
         )
     try:
         return json.loads(text, object_pairs_hook=_unique_pairs)

@@ -52,6 +52,7 @@ class SweepSummary(Callback):
 
     def __init__(self) -> None:
         self._outcome_times_before: dict[str, int] = {}
+        self._locked: Path | None = None  # the run's folder
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim and lock the run folder, before Hydra creates it or writes into it.
@@ -61,11 +62,14 @@ class SweepSummary(Callback):
         forget_foreign_ranks(config)
         if rank() == 0:
             with _exit_on_user_error():
-                lock_folder(_claim_folder(config, "run"), _task_overrides(config))
+                folder = _claim_folder(config, "run")
+                lock_folder(folder, _task_overrides(config))
+                self._locked = folder
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Unlock the folder for other commands of this process, or of another."""
-        unlock_folder(Path(config.hydra.run.dir))
+        if self._locked is not None:  # otherwise the run was refused
+            unlock_folder(self._locked)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, record the existing outcomes, and print warnings."""
@@ -208,9 +212,8 @@ def _exit_on_user_error() -> Iterator[None]:
         raise SystemExit(refusal.exit_code) from refusal
     except OSError as error:
         print(
-            f"the folder of the run cannot be created ({error}); name another one with"
-            f" hydra.run.dir"
-            " or paths.runs",
+            f"{error.filename}, the folder of the run, cannot be created ({error.strerror}); name"
+            " another one with hydra.run.dir or paths.runs",
             file=sys.stderr,
         )
         raise SystemExit(2) from error

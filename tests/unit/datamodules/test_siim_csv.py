@@ -77,3 +77,13 @@ def test_what_cannot_be_read_is_refused(written, tmp_path):
         read_siim_csv(latin)
     with pytest.raises(ManifestError, match="does not exist"):
         read_siim_csv(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_the_limit_holds_for_the_content(tmp_path, name):
+    texts = {str(n): "1 2" for n in range(100)}
+    write_siim_csv(tmp_path / name, texts)
+    size = len("ImageId,EncodedPixels\n") + sum(len(f"{id},1 2\n") for id in texts)
+    assert len(read_siim_csv(tmp_path / name, size)) == 100
+    with pytest.raises(ManifestError, match=f"{size - 1:,}"):
+        read_siim_csv(tmp_path / name, size - 1)

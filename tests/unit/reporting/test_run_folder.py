@@ -39,6 +39,17 @@ def test_the_composition_keeps_overrides_and_interpolations(tmp_path):
     assert yaml.safe_load((run.path / ".hydra/overrides.yaml").read_text()) == words
 
 
+def test_half_a_last_row_of_a_killed_run_is_no_number(tmp_path):
+    whole = "epoch,step,train/loss\r\n0,3,0.75\r\n"
+    for half in ("1", "1,7,0.1", "1,7,0.125\r"):  # the row was 1,7,0.125
+        (tmp_path / "metrics.csv").write_text(whole + half, newline="")
+        run = RunFolder(tmp_path)
+        assert run.metrics_text == whole
+        assert run.epochs()["train/loss"].to_dict() == {0: 0.75}
+    (tmp_path / "metrics.csv").write_text("epoch,st")
+    assert run.metrics_text == "" and run.epochs().empty
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [

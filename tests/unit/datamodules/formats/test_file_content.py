@@ -5,6 +5,7 @@ import os
 import pytest
 
 from datamodules.errors import ManifestError
+from datamodules.formats import file_content
 from datamodules.formats.file_content import (
     check_file,
     parse_json,
@@ -58,6 +59,15 @@ def test_the_limit_names_its_key(tmp_path):
         read_json(path, 8)
     with pytest.raises(ManifestError, match=r"1,000 values.*datamodule\.max_file_bytes=32000 "):
         parse_json("[" + "1," * 1000 + "1]", "a.json", 31_000)
+
+
+def test_a_limit_that_no_key_raises_names_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_content, "MAX_FILE_BYTES", 320)
+    path = tmp_path / "a.json"
+    for content in ("1" * 321, "[" + "1," * 11 + "1]"):
+        path.write_text(content)
+        with pytest.raises(ManifestError, match=r"above the limit of .*; restore it$"):
+            read_json(path, fix="restore it")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """Tests of what a multirun refuses or warns of before its first trial."""
 
+import sys
+import warnings
+
 import pytest
 from omegaconf import OmegaConf
 
+import run
 from datamodules.errors import UserError
 from engine.sweeps.hydra_callback import _check_folds, _splits_follow_seeds
 
@@ -57,3 +61,15 @@ def test_data_of_the_users_own_may_have_no_split():
     own = config(["seed=1,2"], split="folders")
     own.datamodule._target_ = "datamodules.OwnDataModule"
     assert _splits_follow_seeds(own)
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(monkeypatch, capfd):
+    words = ["experiment=unetpp_brain_tumor", "paths.runs=/dev/null"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *words])
+    with warnings.catch_warnings(record=True) as warned:  # Hydra's about its callbacks
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit, match="2"):
+            run.main()
+    said = capfd.readouterr().err
+    assert said.startswith("/dev/null/unetpp_brain_tumor, the folder of the run, cannot be created")
+    assert said.count("\n") == 1 and not warned
