@@ -82,7 +82,7 @@ class TableDataModule(ManifestDataModule):
         for image in manifest.rows["image"]:
             if not Path(image).is_file():
                 raise ManifestError(
-                    f"{path} names {image}, which does not exist; paths are relative to the"
+                    f"{path} names {image}, which is no file; paths are relative to the"
                     " manifest's folder"
                 )
         check_ground_truth(manifest)

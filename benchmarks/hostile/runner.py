@@ -41,7 +41,8 @@ class Case:
         kind: Its kind, one row of the table.
         name: What is hostile about it.
         prepare: Function that writes the input into a folder, and returns the user's call.
-        names: Texts that the sentence must have: the file, or the key.
+        names: Texts that the sentence must have: the file, or the key. Without any, it must have
+            the name of one of the case's files.
         right: Function that returns True if the result has the right values; None if only a
             sentence will do.
         may_refuse: True if a sentence is accepted beside the right values.
@@ -253,7 +254,7 @@ def _act(case: Case, action: Action, folder: Path, out: int) -> None:
         os.dup2(terminal.fileno(), 1)
         os.dup2(terminal.fileno(), 2)
         sys.stdout = sys.stderr = terminal
-        end, text = _judge(case, action)
+        end, text = _judge(case, action, folder)
         terminal.flush()
         terminal.seek(0)
         said = terminal.read()
@@ -264,7 +265,7 @@ def _act(case: Case, action: Action, folder: Path, out: int) -> None:
     _send(out, (end, text))
 
 
-def _judge(case: Case, action: Action) -> tuple[str, str]:
+def _judge(case: Case, action: Action, folder: Path) -> tuple[str, str]:
     from engine.cli import user_message
 
     try:
@@ -275,7 +276,7 @@ def _judge(case: Case, action: Action) -> tuple[str, str]:
         found = user_message(error)
         if found is None:
             return "traceback", traceback.format_exc()[-3000:]
-        return _judge_sentence(case, found[0])
+        return _judge_sentence(case, found[0], folder)
     if case.right is None:
         return "wrong", f"accepted: {value!r}"[:500]
     try:
@@ -285,8 +286,10 @@ def _judge(case: Case, action: Action) -> tuple[str, str]:
     return ("right", "") if fits else ("wrong", f"not the right values: {value!r}"[:500])
 
 
-def _judge_sentence(case: Case, sentence: str) -> tuple[str, str]:
+def _judge_sentence(case: Case, sentence: str, folder: Path) -> tuple[str, str]:
     missing = [name for name in case.names if name not in sentence]
+    if not case.names and not any(path.name in sentence for path in folder.rglob("*")):
+        missing = ["any name of a file"]
     if missing or "\n" in sentence or not sentence or len(sentence) > MAX_SENTENCE:
         return "bad sentence", f"{sentence[:1800]} (lacks {missing})"
     if not case.may_refuse:

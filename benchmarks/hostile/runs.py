@@ -120,7 +120,16 @@ def _compare_case(name: str, change: Change) -> Case:
         change(odd)
         return lambda: compare_runs([str(good), str(odd)], folder / "comparison")
 
-    return Case("run folders", f"compare: {name}", prepare, right=lambda found: True, seconds=15.0)
+    return Case("run folders", f"compare: {name}", prepare, right=_compares, seconds=15.0)
+
+
+def _compares(found: dict[str, Any]) -> bool:
+    """Return True if both runs have the scores that they have undamaged."""
+    rows = {Path(row["runs"][0]).name: row for row in found["variants"]}
+    return all(
+        abs(rows[Path(run).name]["test"]["f1"] - f1) < 1e-12
+        for run, f1 in ((GOOD, 58 / 99), (ODD, 29 / 48))  # by scikit-learn's f1_score
+    )
 
 
 def _report(change: Callable[[dict[str, Any]], Any]) -> Change:

@@ -121,7 +121,10 @@ def _label_tables() -> Iterator[Case]:
         "an empty name of a column": lambda lines: ["image,", *lines[1:]],
         "two columns label": lambda lines: ["image,label,label", *(f"{x},a" for x in lines[1:])],
         "labels of NaN": numbers("nan"),
-        "one infinite label": _put(3, "films/case02.png,inf"),
+        "one infinite label": numbers("0", "1", "0", "1", "0", "inf"),
+        "labels of 1e400": numbers("1e400", "0"),
+        "labels of inf and -inf": numbers("inf", "-inf"),
+        "shares of readers": numbers("0", "0.5", "1"),
         "a class for each image": numbers(*(f"c{n}" for n in range(24))),
         "an image twice": lambda lines: [*lines, lines[1]],
         "rows of other lengths": _put(3, "films/case02.png,sick,and,more"),
@@ -137,6 +140,11 @@ def _label_tables() -> Iterator[Case]:
             "image,label,patient",
             *(f"{line},NA" for line in lines[1:]),
         ],
+        "Latin-1 beside UTF-8": lambda lines: (
+            "\n".join(lines[:13]).replace("sick", "kränk").encode()
+            + "\n".join(["", *lines[13:]]).replace("sick", "kränk").encode("latin-1")
+        ),
+        "Chinese in GBK": lambda lines: "\n".join(lines).replace("sick", "乮乯").encode("gbk"),
         "a split that is unknown": lambda lines: [
             "image,label,split",
             *(f"{line},exam" for line in lines[1:]),
@@ -150,15 +158,9 @@ def _label_tables() -> Iterator[Case]:
         "blanks around": lambda lines: [line.replace(",", " , ") for line in lines],
         "old line ends": lambda lines: "\r".join(lines).encode(),
         "Latin-1 labels": lambda lines: "\n".join(lines).replace("sick", "kränk").encode("latin-1"),
-        "Latin-1 beside UTF-8": lambda lines: (
-            "\n".join(lines[:9]).replace("sick", "kränk").encode()
-            + "\n".join(["", *lines[9:]]).replace("sick", "kränk").encode("latin-1")
-        ),
         "labels of emoji": lambda lines: [line.replace("sick", "🤒") for line in lines],
         "formulas": lambda lines: [line.replace("sick", "=cmd|' /C calc'!A0") for line in lines],
         "labels 1 and 1.0": numbers("1", "0", "1.0", "0.0"),
-        "labels of 1e400": numbers("1e400", "0"),
-        "labels of inf and -inf": numbers("inf", "-inf"),
     }.items():
         yield _table_case(kind, name, change, (), _whole, may_refuse=name not in READ)
 
@@ -265,7 +267,7 @@ def _rows(root: Path) -> list[dict[str, Any]]:
     """Write images and return rows of a manifest with labels."""
     splits = ("train", "train", "val", "test")
     return [
-        {"id": f"i{n}", "image": name, "label": n % 2, "split": splits[n % 4]}
+        {"id": f"i{n}", "image": name, "label": n // 4 % 2, "split": splits[n % 4]}
         for n, name in enumerate(_films(root))
     ]
 
@@ -282,7 +284,7 @@ def _manifests() -> Iterator[Case]:
         "image is a folder": ("image", "films"),
         "image of 100,000 letters": ("image", "a" * 100_000),
         "label is null": ("label", None),
-        "label is text": ("label", "sick"),
+        "label is text": ("label", "flu"),
         "label is infinite": ("label", float("inf")),
         "label is NaN": ("label", float("nan")),
         "label is 1e300": ("label", 1e300),

@@ -1,5 +1,6 @@
 """Check of parsed JSON by a schema of pydantic; what is wrong is named in one sentence."""
 
+import re
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -8,6 +9,11 @@ from datamodules.errors import ManifestError
 from datamodules.formats.file_content import shorten
 
 Parsed = TypeVar("Parsed")
+_BRANCH = re.compile(r"(constrained-)?(int|str|float|bool)|.*\[.*")
+_NO_REASON = re.compile(
+    r"^(Value error, |Input |String |List |Dictionary |Tuple )|, unable to parse .*$"
+)
+VALID = "should be a valid "
 
 
 def parse_by_schema(
@@ -32,19 +38,24 @@ def parse_by_schema(
 
 def describe_misfit(error: ValidationError) -> str:
     """Return what does not fit a schema: `has images.3.height='x', which should be an integer`."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    errors = error.errors(include_url=False)
+    first, place = errors[0], _place(errors[0])
     if first["type"] == "missing":
         return f"has no {place}"
     found = shorten(_excerpt(first["input"]), 60)
     named = f"has {place}={found}" if place else f"holds {found}"
-    return f"{named}, which {shorten(reason)}"
+    same = [each["msg"] for each in errors if _place(each) == place]  # one for each allowed type
+    reasons = list(dict.fromkeys(_NO_REASON.sub("", reason) for reason in same))
+    types = [reason.removeprefix(VALID) for reason in reasons if reason.startswith(VALID)]
+    other = [reason for reason in reasons if not reason.startswith(VALID)]
+    if types:
+        other.append(VALID + " or ".join(filter(None, [", ".join(types[:-1]), types[-1]])))
+    return f"{named}, which {shorten(', or '.join(other))}"
 
 
-def _is_branch(part: int | str) -> bool:
-    """Return True for the name of a type among several, which is no place in the file."""
-    return isinstance(part, str) and ("[" in part or part in ("int", "str", "float", "bool"))
+def _place(error: Any) -> str:
+    """Return the place of an error in the file, without the names of types among several."""
+    return ".".join(str(part) for part in error["loc"] if not _BRANCH.fullmatch(str(part)))
 
 
 def _excerpt(value: Any) -> str:

@@ -161,7 +161,7 @@ class LabelTable(TableLayout):
                 record.label = text
             records.append(record)
         _check_images(tree, file, records, table, columns)
-        names = findings or _label_names(records)
+        names = findings or _label_names(records, f"{tree.path(file)}: {columns['label']}")
         group_is = _group_is(tree, records, columns)
         return LayoutContent(records, names, group_is=group_is, counted=counted)
 
@@ -262,14 +262,26 @@ def read_table(path: Path, max_bytes: int = MAX_FILE_BYTES) -> pd.DataFrame:
     return table
 
 
+_UTF8_LETTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
+
+
 def decode_text(data: bytes) -> str:
-    """Decode a text file: UTF-8, UTF-16 with its mark, else the code page of Western Windows."""
+    """Decode a text file: UTF-8, UTF-16 with its mark, else the code page of Western Windows.
+
+    Raises:
+        ValueError: It is none of them, or a part of it is UTF-8, and a name would be read as two.
+    """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16")
     try:
         return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+    except UnicodeDecodeError as error:
+        if _UTF8_LETTER.search(data):
+            raise ValueError("only a part of it is UTF-8; save it as UTF-8") from error
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not in UTF-8; save it as UTF-8") from error
 
 
 def check_header(text: str, path: Path) -> None:
@@ -382,10 +394,20 @@ def _is_true(text: str, name: str, where: str) -> bool:
     raise ManifestError(f"{where} has {name}='{text}'; write 0 or 1")
 
 
-def _label_names(records: Sequence[ImageRecord]) -> list[str]:
-    """Return the names of the classes, and make lists of labels such as `A|B`."""
+def _label_names(records: Sequence[ImageRecord], where: str) -> list[str]:
+    """Return the names of the classes, and make lists of labels such as `A|B`.
+
+    Raises:
+        ManifestError: All labels are numbers, and one is no whole number: a measurement, or the
+            share of readers, is no class.
+    """
     used = [record for record in records if record.annotated]
     texts = sorted({str(record.label) for record in used})
+    if odd := _measurement(texts):
+        raise ManifestError(
+            f"{where} holds the number {shorten(odd, 40)}, which is no class; write whole numbers"
+            " or names, such as 0 and 1 for below and above a threshold"
+        )
     if any("|" in text for text in texts):
         for record in used:
             parts = [part.strip() for part in str(record.label).split("|")]
@@ -399,6 +421,15 @@ def _label_names(records: Sequence[ImageRecord]) -> list[str]:
     for record in used:
         record.label = numbers[str(record.label)]
     return sorted({str(record.label) for record in used})
+
+
+def _measurement(texts: Sequence[str]) -> str | None:
+    """Return a text that is no whole number if all texts are numbers; None if there is none."""
+    try:
+        odd = [text for text in texts if not float(text).is_integer()]
+    except ValueError:
+        return None
+    return odd[0] if odd else None
 
 
 NO_FINDING = {"no finding", "no_finding", "none", "normal", ""}

@@ -196,8 +196,8 @@ class Manifest:
             axis = read_grid(Path(rows["image"].iat[row])).thick_axis
         if not _is_whole(number) or int(number) < 0 or axis not in (0, 1, 2):
             raise ManifestError(
-                f"the slice of '{rows['id'].iat[row]}' is {number} of axis {axis}; write whole"
-                " numbers from 0, and an axis 0, 1 or 2"
+                f"{_file_of(self)}the slice of '{rows['id'].iat[row]}' is {number} of axis {axis};"
+                " write whole numbers from 0, and an axis 0, 1 or 2"
             )
         return SliceIndex(int(axis), int(number))
 
@@ -207,7 +207,7 @@ class Manifest:
         Raises:
             ManifestError: They are no whole numbers of pixels.
         """
-        where = f"{f'{self.source}: ' if self.source else ''}'{self.rows['id'].iat[row]}'"
+        where = f"{_file_of(self)}'{self.rows['id'].iat[row]}'"
         height, width = (
             image_side(
                 np.asarray(self.rows[side].iat[row]).item() if side in self.rows else None,
@@ -353,9 +353,7 @@ class Manifest:
 
     def _describe_cell(self, row: int) -> str:
         """Return the beginning of a message that names the mask of a row."""
-        return (
-            f"{f'{self.source}: ' if self.source else ''}the mask of '{self.rows['id'].iat[row]}'"
-        )
+        return f"{_file_of(self)}the mask of '{self.rows['id'].iat[row]}'"
 
     def write(self, path: Path) -> Path:
         """Write `.csv` (first line: version and classes) or `.json`, which `read` reads back."""
@@ -739,11 +737,15 @@ def label_matrix(manifest: Manifest) -> np.ndarray | None:
     if any(several) and not all(several):
         odd = ids[several.index(not several[0])]
         raise ManifestError(
-            f"the label of '{odd}' is of another type than the first; write all as ints, or all as"
-            " lists"
+            f"{_file_of(manifest)}the label of '{odd}' is of another type than the first; write all"
+            " as ints, or all as lists"
         )
+    where = f"{_file_of(manifest)}the label of"
     return np.stack(
-        [_label_row(label, id, manifest.classes) for label, id in zip(labels, ids, strict=True)]
+        [
+            _label_row(label, f"{where} '{id}'", manifest.classes)
+            for label, id in zip(labels, ids, strict=True)
+        ]
     )
 
 
@@ -764,13 +766,18 @@ def present_classes(manifest: Manifest, cache: ImageCache) -> np.ndarray:
     return np.zeros((len(manifest), len(manifest.classes)), bool) if labels is None else labels > 0
 
 
-def _label_row(label: Any, id: str, classes: Sequence[str]) -> np.ndarray:
+def _file_of(manifest: Manifest) -> str:
+    """Return the beginning of a message about a row: the file, if the manifest is of one."""
+    return f"{manifest.source}: " if manifest.source else ""
+
+
+def _label_row(label: Any, where: str, classes: Sequence[str]) -> np.ndarray:
     count = len(classes)
     target = np.zeros(count, np.float32)
     if isinstance(label, list | tuple):
         if len(label) != count or not all(value in (0, 1) for value in label):
             raise ManifestError(
-                f"the label of '{id}' is {label}; give one 0 or 1 for each of the {count} classes"
+                f"{where} is {label}; give one 0 or 1 for each of the {count} classes"
                 " (datamodule.classes names them)"
             )
         target[:] = label
@@ -780,7 +787,7 @@ def _label_row(label: Any, id: str, classes: Sequence[str]) -> np.ndarray:
         blank = label is None or label == "" or (isinstance(label, float) and np.isnan(label))
         given = "empty" if blank else shorten(repr(label), 60)
         raise ManifestError(
-            f"the label of '{id}' is {given}; give a whole number from 0 to {max(2, count) - 1}, or"
+            f"{where} is {given}; give a whole number from 0 to {max(2, count) - 1}, or"
             f" the name of a class ({', '.join(classes)}; datamodule.classes names more)"
         )
     if count > 1:

@@ -162,6 +162,27 @@ def test_tables_of_any_encoding(encoding, tmp_path):
     assert labels(root).table.classes == ("Entzündung",)  # gesund means that nothing was found
 
 
+def test_a_table_that_is_utf_8_in_a_part_would_have_each_name_twice(tmp_path):
+    root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
+    lines = [f"{n}.png;{('kränk', 'Entzündung')[n % 2]}\n" for n in range(30)]
+    parts = "".join(["path;label\n", *lines[:15]]).encode(), "".join(lines[15:]).encode("cp1252")
+    (root / "table.csv").write_bytes(b"".join(parts))
+    with pytest.raises(ManifestError, match=r"table\.csv .*only a part of it is UTF-8; save it as"):
+        _ = labels(root).table
+    (root / "table.csv").write_bytes("path;label\n0.png;乮乯\n".encode("gbk"))
+    with pytest.raises(ManifestError, match=r"table\.csv .*it is not in UTF-8; save it as UTF-8"):
+        _ = labels(root).table
+
+
+@pytest.mark.parametrize("odd", ["0.5", "inf", "-1e400", "1.25"])
+def test_numbers_that_are_not_whole_are_no_classes(odd, tmp_path):
+    root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
+    lines = ["path,label"] + [f"{n}.png,{('0', '1', '2.0', odd)[n % 4]}" for n in range(30)]
+    (root / "table.csv").write_text("\n".join(lines))
+    with pytest.raises(ManifestError, match=rf"table\.csv: label holds the number {odd}, which is"):
+        _ = labels(root).table
+
+
 def test_one_column_per_finding(tmp_path):
     root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
     lines = ["path,patient,effusion,nodule"]

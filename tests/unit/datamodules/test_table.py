@@ -210,7 +210,7 @@ def test_the_listed_size_is_that_of_the_whole_image(root):
     [
         (
             lambda root: (root / "images" / "3.png").unlink(),
-            "images/3.png, which does not exist; paths are relative",
+            "images/3.png, which is no file; paths are relative",
         ),
         (lambda root: (root / "masks" / "4.png").unlink(), "masks/4.png does not exist; restore"),
         (

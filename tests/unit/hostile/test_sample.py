@@ -31,7 +31,7 @@ def sample() -> list[Case]:
 @pytest.mark.parametrize("case", sample(), ids=lambda case: f"{case.kind}: {case.name}")
 def test_hostile_input_gives_a_sentence_or_the_right_values(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    end, text = _judge(case, case.prepare(tmp_path))
+    end, text = _judge(case, case.prepare(tmp_path), tmp_path)
     assert end not in BAD, text
 
 
