@@ -318,7 +318,10 @@ class Curriculum(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unfreeze the encoder, so that the network is as it was built."""
-        if stage == "fit" and self._freezes_encoder and isinstance(pl_module, SupervisedModule):
+        if stage != "fit":
+            return
+        self._trainer = None
+        if self._freezes_encoder and isinstance(pl_module, SupervisedModule):
             pl_module.freeze_encoder(False)
 
     @property
@@ -388,7 +391,7 @@ class Curriculum(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume in the checkpoint's stage; copy the stages' best weights into a new run folder."""
         if self._trainer is None:
-            return  # a test has no stage
+            return  # a test has no stage, and its checkpoint knows fewer of them than the fit did
         self.progress = CurriculumState.restore(state_dict, self.stages)
         if self._trainer.ckpt_path:
             self.progress.copy_stage_checkpoints(

@@ -306,6 +306,14 @@ def test_a_changed_later_stage_is_refused_when_it_had_begun(cli, thorax, tmp_pat
     )
 
 
+def test_a_test_of_weights_of_the_first_stage_keeps_the_history_of_all(cli, thorax, tmp_path):
+    stages = [{"epochs": 1}, {"epochs": 1, "lr": 1e3}]  # which no network survives
+    fit(cli, tmp_path / "run", thorax, stages, "do=[fit,test]")
+    history = json.loads((tmp_path / "run/stages.json").read_text())
+    best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == 0 and [stage["first_epoch"] for stage in history] == [0, 1]
+
+
 @pytest.mark.slow
 def test_the_stage_of_the_best_weights_says_at_what_size_they_are_tested(
     cli, thorax, tmp_path, monkeypatch
