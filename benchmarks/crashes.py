@@ -1,10 +1,10 @@
 """Kills of a run before each change of its folder, and in the middle of each file that it writes.
 
-python benchmarks/faults.py crash [--points 20] [--half] [--tmpdir DIR] [--again] [--resume new]
+python benchmarks/faults.py crash [--run curriculum] [--points 20] [--half] [--again]
 
 One run on phantoms is not interrupted. Others are killed (SIGKILL) at one point each and go on with
 `resume=auto` in their folder, or in a new one with `ckpt_path=`. Then weights, optimizer,
-metrics.csv and scores must be equal, bit for bit.
+metrics.csv, stages and scores must be equal, bit for bit.
 """
 
 import argparse
@@ -28,13 +28,28 @@ import parts  # noqa: F401  (puts the repository on the path)
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-SMALL = [
-    *("experiment=unetpp_brain_tumor", "image_size=64", "evaluation_size=64"),
-    *("datamodule.batch_size=8", "datamodule.num_workers=0", "trainer.max_epochs=3"),
+ALL = [
+    *("image_size=64", "evaluation_size=64", "datamodule.batch_size=8", "datamodule.num_workers=0"),
     "module.net={encoder:{name:resnet18,weights:null},encoder_depth:3,decoder_channels:[16,8,8]}",
     *("module.optimizer.lr=1e-3", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"),
-    "module/scheduler=warmup_cosine",
 ]
+SMALL = [
+    *("experiment=unetpp_brain_tumor", *ALL),
+    *("trainer.max_epochs=3", "module/scheduler=warmup_cosine"),
+]
+STAGES = (
+    "callbacks.curriculum.stages=[{epochs:1,lr:1e-3,batch_size:4,positive_fraction:0.5},"
+    "{epochs:2,lr:5e-4,batch_size:6,positive_fraction:0.3}]"
+)
+RUNS = {  # name -> words
+    "plain": SMALL,
+    "folds": [*SMALL, "folds=2", "trainer.max_epochs=2"],
+    "processes": [*SMALL, "trainer.devices=2"],
+    "curriculum": [
+        *("experiment=curriculum_pnx", *ALL, "datamodule/sampling=natural", STAGES),
+        *("datamodule.cls_prob=null", "datamodule.cache_size=64", "trainer.max_epochs=3"),
+    ],
+}
 TIMEOUT = 600  # seconds of one run
 HALVES = (1, 900, 40_000)  # bytes that are written of a file before the kill
 
@@ -160,16 +175,23 @@ def _run_command(
 
 def find_differences(one: Path, other: Path) -> list[str]:
     """Return what of two run folders differs, of all that has to be equal."""
-    found = [
-        key
-        for name in ("last", "best")
-        for key in _differing_leaves(*(read_state(folder, name) for folder in (one, other)))
+    places = [
+        sorted(str(path.relative_to(folder)) for path in kept_files(folder))
+        for folder in (one, other)
     ]
-    if (one / "metrics.csv").read_bytes() != (other / "metrics.csv").read_bytes():
-        found.append("metrics.csv")
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (one, other)]
-    if reports[0]["scores"] != reports[1]["scores"]:
-        found.append("scores")
+    if places[0] != places[1]:
+        return [f"files: {', '.join(sorted({*places[0]} ^ {*places[1]}))}"]
+    found = []
+    for place in places[0]:
+        ours, theirs = one / place, other / place
+        if ours.suffix == ".ckpt":
+            states = (read_state(path) for path in (ours, theirs))
+            found += [f"{place}: {key}" for key in _differing_leaves(*states)]
+        elif ours.name == "report.json":
+            scores = [json.loads(path.read_text())["scores"] for path in (ours, theirs)]
+            found += [f"scores of {place}"] if scores[0] != scores[1] else []
+        elif ours.read_bytes() != theirs.read_bytes():
+            found.append(place)
     outcome = json.loads((other / "outcome.json").read_text())
     if outcome["status"] != "finished":
         found.append(f"outcome {outcome['status']}")
@@ -177,20 +199,26 @@ def find_differences(one: Path, other: Path) -> list[str]:
     return found + [f"left over: {name}" for name in left]
 
 
-def read_state(folder: Path, name: str) -> dict[str, Any]:
+def kept_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a run, and of its folds, that have to be equal."""
+    for pattern in ("checkpoints/*.ckpt", "metrics.csv", "stages.json", "report.json"):
+        yield from folder.rglob(pattern)
+
+
+def read_state(path: Path) -> dict[str, Any]:
     """Return all values of a checkpoint that training depends on, by their place in it."""
     import torch
 
-    read = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    read = torch.load(path, weights_only=True)
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "random_states", "epoch")
-    return dict(_iter_leaves(name, {key: read[key] for key in kept}))
+    return dict(_iter_leaves("", {key: read[key] for key in kept if key in read}))
 
 
 def _iter_leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict | list | tuple):
         parts_of = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in parts_of:
-            yield from _iter_leaves(f"{name}.{key}", part)
+            yield from _iter_leaves(f"{name}.{key}".lstrip("."), part)
     else:
         yield name, value
 
@@ -212,6 +240,7 @@ def _differing_leaves(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    parser.add_argument("--run", choices=RUNS, default="plain", dest="kind")
     parser.add_argument("--points", type=int, default=0, help="random points; 0 for all")
     parser.add_argument("--half", action="store_true", help="kill in the middle of files")
     parser.add_argument("--tmpdir", help="TMPDIR of the runs, such as a folder on another disk")
@@ -245,12 +274,15 @@ def prepare_forks() -> None:
 
 
 def _try_points(arguments: argparse.Namespace, work: Path) -> int:
-    from datamodules.phantoms import brain_tumor
+    from datamodules.phantoms import brain_tumor, pneumothorax
 
     prepare_forks()
     os.environ["MEDICAL_CACHE"] = str(work / "cache")
-    brain_tumor.write(work / "data", train=26, valid=12, test=12, size=96, seed=3)
-    words = [*SMALL, f"datamodule.root={work / 'data'}", *arguments.words]
+    if arguments.kind == "curriculum":
+        pneumothorax.write(work / "data", images=90, size=64, positive=0.33, seed=3)
+    else:
+        brain_tumor.write(work / "data", train=26, valid=12, test=12, size=96, seed=3)
+    words = [*RUNS[arguments.kind], f"datamodule.root={work / 'data'}", *arguments.words]
     whole, listed = work / "whole", work / "changes.txt"
     code = run_in_fork(words, whole, ChangeCounter(whole), listed)
     if code:
