@@ -176,6 +176,18 @@ def check_content(content: Any, path: Path) -> dict[str, Any]:
     return checked
 
 
+def is_finite(value: Tensor) -> bool:
+    """Return True if no number is NaN or infinite; True for tensors of other types than floats.
+
+    The sum, which is ten times as fast as a look at each number, is finite only if all are; it may
+    also exceed the range of float32 though all are finite.
+    """
+    if not value.is_floating_point():
+        return True
+    total = value.sum(dtype=torch.promote_types(value.dtype, torch.float32))
+    return bool(total.isfinite()) or bool(value.isfinite().all())
+
+
 def check_numbers(tensors: Mapping[str, Any], path: Path) -> None:
     """Refuse weights that are not finite, or that no network here can have.
 
@@ -198,7 +210,7 @@ def check_numbers(tensors: Mapping[str, Any], path: Path) -> None:
                 f"{path}: the tensor '{name}' says that it has {value.numel():,} numbers, and holds"
                 f" {stored:,}; name another checkpoint"
             )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not is_finite(value):
             raise UserError(
                 f"{path}: the tensor '{name}' holds numbers that are not finite (NaN or infinite),"
                 " so its training has failed; name an earlier checkpoint"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.errors import UserError
-from lightning_modules.checkpoint_schema import find_damage
+from lightning_modules.checkpoint_schema import find_damage, is_finite
 from lightning_modules.pretrained.quiet_logger import quiet_logger
 
 COUNTER = "num_batches_tracked"  # BatchNorm's number of batches: no weight, absent in older files
@@ -121,11 +121,7 @@ def _check_tensors(state: Any, path: Path, key: str) -> dict[str, Tensor]:
             f"{key}={path} is not a state_dict: '{wrong[0]}' is no tensor but a {kind}; name"
             " another file"
         )
-    broken = [
-        name
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
+    broken = [name for name, value in state.items() if not is_finite(value)]
     if broken:
         raise UserError(
             f"{key}={path} holds numbers that are not finite (the first are in {broken[0]}); name"

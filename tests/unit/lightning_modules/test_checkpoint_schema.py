@@ -9,7 +9,12 @@ import torch
 from callbacks.checkpointing import own_checkpoints
 from datamodules.errors import UserError
 from lightning_modules.checkpoint_io import read_checkpoint
-from lightning_modules.checkpoint_schema import check_complete, check_record, find_damage
+from lightning_modules.checkpoint_schema import (
+    check_complete,
+    check_record,
+    find_damage,
+    is_finite,
+)
 
 RECORD = {
     "version": 1,
@@ -140,3 +145,15 @@ def test_only_checkpoints_beside_the_checkpoint_are_its_best_ones(tmp_path):
     }
     found = own_checkpoints({"best_k_models": named}, folder)
     assert found == {"/moved/run/checkpoints/best.ckpt": folder / "best.ckpt"}
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_numbers_whose_sum_is_not_finite_may_all_be_finite(kind):
+    large = torch.full((1000,), torch.finfo(kind).max, dtype=kind)
+    assert is_finite(large) and is_finite(-large) and is_finite(torch.tensor([7]))
+    for odd in (float("nan"), float("inf"), -float("inf")):
+        for value in (large, torch.zeros(1000, dtype=kind)):
+            value = value.clone()
+            value[17] = odd
+            assert not is_finite(value)
+    assert not is_finite(torch.tensor([float("inf"), -float("inf")], dtype=kind))
