@@ -26,9 +26,11 @@ def run_job(cfg: "DictConfig") -> float | None:
     from engine.stop_signals import explain_stop
     from engine.sweeps.trial import is_trial, run_trial_job
     from engine.tasks import run_task
+    from engine.umask import narrow_umask
     from reporting.outcome import StopRequested
 
-    with run_log(Path(str(cfg.paths.run))):
+    # also here, because a job of Slurm has only this function
+    with narrow_umask(cfg.private is True), run_log(Path(str(cfg.paths.run))):
         try:
             return run_trial_job(run_task, cfg) if is_trial() else run_task(cfg)
         except StopRequested as stop:

@@ -113,6 +113,7 @@ ROOT: dict[str, Any] = {
     "average_checkpoints": PositiveInt,
     "resume": Literal["auto"] | None,
     "changed_settings": Literal["refuse", "apply"],
+    "private": bool,
     "monitor.name": Text,
     "monitor.mode": Literal["max", "min"],
 }

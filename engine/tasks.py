@@ -391,7 +391,7 @@ def run(experiment: str, overrides: Sequence[str] = ()) -> RunFolder:
             " several processes, but engine.run has only this one; type:"
             f" {shlex.join(['python', 'run.py', *words])}"
         )
-    with narrow_umask(), composed_run(composed, words) as cfg:
+    with narrow_umask(composed.private), composed_run(composed, words) as cfg:
         run_task(cfg)
         return RunFolder(str(cfg.paths.run))
 

@@ -25,6 +25,7 @@ from engine.run_lock import (
     unlock_folder,
 )
 from engine.sweeps.process_launcher import run_in_subprocess
+from engine.umask import make_private
 from lightning_modules.launch_environment import forget_foreign_ranks, rank
 from reporting.commands import quote_override
 from reporting.config_diff import REPLICATE_KEYS
@@ -60,6 +61,8 @@ class SweepSummary(Callback):
         Only a folder that is named by the time is claimed.
         """
         forget_foreign_ranks(config)
+        if config.private is True:
+            make_private()  # Hydra creates the folder next
         if rank() == 0:
             with _exit_on_user_error():
                 folder = _claim_folder(config, "run")
@@ -73,6 +76,8 @@ class SweepSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, record the existing outcomes, and print warnings."""
+        if config.private is True:
+            make_private()
         with _exit_on_user_error():
             _check_folds(config)
             folder = _claim_folder(config, "sweep")

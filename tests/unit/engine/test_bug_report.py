@@ -88,3 +88,21 @@ def test_files_of_a_run_are_not_writable_by_others(tmp_path):
         assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_files_of_a_private_run_are_for_nobody_else(words, tmp_path):
+    place, runs = "sweep" if words else "run", tmp_path / "runs"
+    done = subprocess.run(
+        [
+            *(sys.executable, "run.py", "private=true", *words),
+            *("experiment=unetpp_brain_tumor", "datamodule.root=/nonexistent"),
+            *(f"hydra.{place}.dir={runs / 'a'}", f"paths.runs={runs}"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(run.__file__).parent,
+    )
+    made = [runs, *runs.rglob("*")]
+    assert len(made) > 4, done.stderr
+    assert not [path for path in made if path.stat().st_mode & 0o077]
