@@ -17,6 +17,13 @@ from lightning_modules.base import SupervisedModule
 from lightning_modules.networks.input_size import REFUSALS
 
 RESTORING = ("checkpoint_connector.py",)  # file of Lightning that restores a checkpoint's state
+# of messages of gloo and NCCL if another process no longer answers
+LOST = re.compile(
+    r"connection (closed|reset) by peer|connection refused|socket (closed|timeout)|broken pipe"
+    r"|timed out|timeout|remote process exited|ncclRemoteError|no response",
+    re.IGNORECASE,
+)
+_DIST_ERROR = getattr(torch.distributed, "DistError", ())  # some builds of PyTorch have none
 CPU_MESSAGES = "DefaultCPUAllocator: "  # part of PyTorch's message if memory on a CPU runs out
 
 
@@ -129,6 +136,32 @@ def restore_error(error: Exception, trainer: Trainer) -> UserError | None:
     )
 
 
+def lost_process_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError | None:
+    """Return a UserError if another process of the run no longer answers, else None.
+
+    Args:
+        error: The error that ended the run.
+        cfg: Configuration of the run.
+        trainer: Trainer in the state at the error.
+    """
+    text = str(error)
+    distributed = isinstance(error, _DIST_ERROR) or "gloo" in text.lower()
+    if not (isinstance(error, RuntimeError) and distributed and LOST.search(text)):
+        return None
+    fit = trainer.state.fn == TrainerFn.FITTING
+    fix = (
+        f"the same command with hydra.run.dir={cfg.paths.run} resume=auto goes on after the last"
+        " saved epoch"
+        if fit
+        else "start the same command again"
+    )
+    return UserError(
+        f"another process of this run has ended, or no longer answers"
+        f" ({shorten(text.splitlines()[0])}); its own message says why (if it has none, the system"
+        f" may have ended it, such as for lack of memory); then {fix}"
+    )
+
+
 def explain_error(
     error: Exception, cfg: DictConfig, trainer: Trainer, module: SupervisedModule
 ) -> UserError | None:
@@ -148,4 +181,5 @@ def explain_error(
         or oom_error(error, cfg, trainer)
         or input_error(error, trainer, module)
         or restore_error(error, trainer)
+        or lost_process_error(error, cfg, trainer)
     )

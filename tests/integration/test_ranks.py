@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import torch
 
 from evaluation.evidence import read_evidence
 from tests.conftest import DEMO, SMALL, SMALL_PNX
-from tests.factories.distributed import ranks, start
+from tests.factories.distributed import one_rank, ranks, start
 
 SWIN = (
     "module.net.backbone={embed_dim:8,depths:[1,1,1,1],num_heads:[1,1,2,2],window_size:4,"
@@ -189,6 +191,45 @@ def test_two_ranks_evaluate_three_images_and_refuse_to_share_one(images, export,
     assert [process.exitcode for process in processes] == [2, 2]
     for path in (tmp_path / "logs").iterdir():
         assert "val has 1 image for 2 processes (trainer.devices=2)" in path.read_text()
+
+
+def one_slow_rank(rank, world_size, port, words, log):
+    """A rank whose steps of a test take half a second."""
+    from lightning_modules.base import SupervisedModule
+
+    own = SupervisedModule.test_step
+
+    def step(module, batch, batch_idx):
+        Path(f"{log}.step").touch()
+        time.sleep(0.5)
+        return own(module, batch, batch_idx)
+
+    SupervisedModule.test_step = step
+    one_rank(rank, world_size, port, words, log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [[0, 1], [1], [0]], ids=["all ranks", "rank 1", "rank 0"])
+def test_a_termination_in_a_test_ends_all_ranks_with_a_sentence(stopped, alone, words, tmp_path):
+    words = [*words, "do=[test]", f"ckpt_path={alone}", "datamodule.eval_batch_size=1"]
+    words += ["trainer.devices=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    processes = start(2, words, tmp_path / "logs", one_slow_rank)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "logs").glob("*.step"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for rank in stopped:
+        os.kill(processes[rank].pid, signal.SIGTERM)
+    for process in processes:
+        process.join(60)
+    said = [path.read_text() for path in sorted((tmp_path / "logs").glob("*.log"))]
+    codes = [process.exitcode for process in processes]
+    assert all(codes[rank] == 130 and "SIGTERM" in said[rank] for rank in stopped), codes
+    assert None not in codes and not re.search("Traceback|bug", "".join(said))
+    if stopped == [1]:  # the other rank only sees that it no longer answers
+        assert codes[0] == 2 and "another process of this run has ended" in said[0]
+    else:
+        outcome = json.loads((tmp_path / "run/outcome.json").read_text())
+        assert outcome["status"] == "interrupted"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from datamodules.errors import UserError
 from datamodules.image_size import ImageSize
 from datamodules.sampling.config import EpochConfig
 from engine.cli import user_message
-from engine.error_messages import disk_error, explain_error
+from engine.error_messages import disk_error, explain_error, lost_process_error
 from lightning_modules.base import SupervisedModule
 from lightning_modules.losses import BCELoss
 from lightning_modules.networks.classification import build_classifier
@@ -75,6 +75,30 @@ def test_a_full_dev_shm_is_not_taken_for_the_disk_of_the_run(module, monkeypatch
     with pytest.raises(OSError, match="No space left") as caught:
         multiprocessing.get_context("fork").Queue()
     assert "datamodule.num_workers=0" in str(explain(caught.value, module))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (RuntimeError, "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:6"),
+        (
+            RuntimeError,
+            "[gloo/transport/tcp/pair.cc:553] Connection reset by peer",
+        ),
+        (torch.distributed.DistBackendError, "NCCL error: ncclRemoteError: remote process exited"),
+        (torch.distributed.DistNetworkError, "The client socket has timed out after 300000ms"),
+    ],
+)
+def test_a_process_that_no_longer_answers_is_no_bug(kind, text):
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING))
+    cfg = SimpleNamespace(paths=SimpleNamespace(run="/runs/a"))
+    said = str(lost_process_error(kind(text), cfg, trainer))
+    assert said.startswith("another process of this run has ended, or no longer answers (")
+    assert said.endswith("hydra.run.dir=/runs/a resume=auto goes on after the last saved epoch")
+    trainer.state.fn = TrainerFn.TESTING
+    assert str(lost_process_error(kind(text), cfg, trainer)).endswith("the same command again")
+    assert lost_process_error(RuntimeError("Connection closed by peer"), cfg, trainer) is None
+    assert lost_process_error(RuntimeError("gloo: shapes differ"), cfg, trainer) is None
 
 
 def explain_predicting(error):
