@@ -132,10 +132,11 @@ def _run_all(
     cases: Sequence[Case], numbers: Sequence[int], folder: Path, workers: int
 ) -> Iterator[tuple[int, Result]]:
     """Yield the results of some cases, which processes take in turn."""
-    pipes = []
+    pipes, processes = [], []
     for worker in range(min(workers, len(numbers))):
         reading, writing = os.pipe()
-        if os.fork() == 0:
+        processes.append(os.fork())
+        if processes[-1] == 0:
             os.close(reading)
             with os.fdopen(writing, "wb") as out:
                 for n in numbers[worker::workers]:
@@ -152,9 +153,8 @@ def _run_all(
             except EOFError:
                 pipes.remove(pipe)
                 pipe.close()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
+    for process in processes:
+        os.waitpid(process, 0)
 
 
 def run_case(case: Case, folder: Path) -> Result:
