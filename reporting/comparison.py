@@ -365,5 +365,5 @@ def _initial_weights(report: Mapping[str, Any], config: Mapping[str, Any]) -> st
         for each in report.get("pretrained_weights", [])
     ]
     stated = (report.get("training") or {}).get("weights")
-    unknown = "from scratch, or from a run that was"
+    unknown = "from scratch, or from a run that began from scratch"
     return str(config.get("init_from") or "; ".join(named) or stated or unknown)
