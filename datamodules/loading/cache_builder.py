@@ -423,7 +423,11 @@ class SourceFiles:
     def hashes(self, known: dict[str, str]) -> list[str]:
         """Return the SHA-256 of each file; those that were computed before are known."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda path: known.get(path) or _hash_or_none(path), self.stamps))
+            return list(
+                pool.map(
+                    lambda path: known[path] if path in known else _hash_or_none(path), self.stamps
+                )
+            )
 
 
 def _hash_or_none(path: str) -> str:
@@ -544,7 +548,10 @@ class _Filler:
         write_result(self._folder / CONTENTS_FILE, contents.model_dump())
 
     def _known_digests(self) -> dict[str, str]:
-        """Return the hashes of image files that were computed when they were decoded."""
+        """Return the hashes of image files that were computed when they were decoded.
+
+        A file that cannot be read is NOT_HASHED: it may have gigabytes, and is tried again.
+        """
         paths = self._build.manifest.rows["image"].tolist()
         pairs = zip(paths, self._small["digests"].tolist(), strict=True)
         return {path: digest.decode() for path, digest in pairs if not is_volume(Path(path))}
