@@ -45,6 +45,9 @@ def run_table(
         every: Each so many-th of them.
         workers: Number of processes.
     """
+    import torch
+
+    torch.set_num_threads(1)  # the threads of a process do not survive a fork, and are waited for
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         template = Template(Path(folder) / "template")
         chosen: list[Case] = [
