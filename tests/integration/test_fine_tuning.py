@@ -104,6 +104,7 @@ def whole(start, export, tmp_path_factory) -> Path:
     return finish_run(words, tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STOPS)
 def test_a_run_that_was_stopped_at_any_step_goes_on_exactly(
     step, cli, start, whole, export, tmp_path, monkeypatch
@@ -150,6 +151,7 @@ def test_the_encoder_keeps_its_weights_and_statistics_and_then_learns_at_its_own
     assert {tuple(each) for each in rates} == {(0.5e-3, 1e-3)}
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_never_trained_is_not_in_the_optimizer(cli, start, export, tmp_path):
     words = ["extra=freeze_encoder", "callbacks.freeze_encoder.epochs=null"]
     fit(cli, tmp_path / "run", export, *words, "trainer.max_epochs=2", f"init_from={start}")
@@ -193,6 +195,7 @@ def test_an_average_of_weights_leaves_a_frozen_encoder_as_it_is(
     assert all(same) is (epochs == "null")
 
 
+@pytest.mark.slow
 def test_a_classifier_freezes_all_but_its_head(cli, radiographs, tmp_path):
     words = [word for word in SMALL_LABELS if "efficientnet" not in word]
     words += ["module/net=classifier", "module.net.encoder.name=resnet18", *FIT[:1], *FIT[2:]]
@@ -364,6 +367,7 @@ def test_adapters_of_a_segmentation_network_are_trained_tested_and_exported(
     assert pd.read_csv(tmp_path / "again/metrics.csv")["test/dice"].iloc[0] == first
 
 
+@pytest.mark.slow
 def test_the_bundle_of_a_network_with_adapters_has_them_merged(adapted, export, cli, tmp_path):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         import_optional(name)

@@ -55,6 +55,7 @@ def outputs(folder: Path) -> tuple[dict, list[np.ndarray], list[str]]:
     return report["scores"], [each.counts for each in found], predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hook", "workers"),
     [("on_train_epoch_end", 0), ("on_train_epoch_end", 2), ("on_fit_end", 2), ("on_test_end", 0)],
@@ -101,6 +102,7 @@ def test_a_cache_folder_that_cannot_be_made_is_one_sentence(cli, export, tmp_pat
     assert "set paths.cache to a folder that can be used" in said
 
 
+@pytest.mark.slow
 def test_two_ranks_build_a_damaged_cache_anew_once(export, tmp_path):
     words = [*SMALL, f"datamodule.root={export}", f"paths.cache={tmp_path / 'cache'}"]
     words += ["trainer.max_epochs=1", "datamodule.num_workers=1", "trainer.precision=32-true"]

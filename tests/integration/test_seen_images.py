@@ -52,6 +52,7 @@ def _split(root: Path, seed: int) -> pd.Series:
     return data.table.rows.set_index("id")["split"]
 
 
+@pytest.mark.slow
 def test_a_split_drawn_anew_is_refused_with_the_number_and_the_names(
     cli, steps, radiographs, trained, tmp_path
 ):
@@ -190,6 +191,7 @@ def test_weights_that_a_training_starts_from_are_remembered(
     assert code == 2 and "test images were trained on" in said
 
 
+@pytest.mark.slow
 def test_images_that_folds_are_tested_on_count_too(cli, steps, export, fitted, tmp_path):
     words = [*SMALL, f"datamodule.root={export}", *FIT]
     code, said = cli(

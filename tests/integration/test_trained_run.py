@@ -108,6 +108,7 @@ def copies(trained, export, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_near_duplicates_of_training_images_are_refused_on_other_data(
     trained, copies, cli, steps, tmp_path
 ):
@@ -167,6 +168,7 @@ def test_a_run_whose_data_are_gone_still_predicts_other_images(
     assert "images were trained on, or the network was chosen by them" in page
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_a_prediction_with_a_sentence_and_it_goes_on_later(
     trained, export, cli, tmp_path, monkeypatch
 ):

@@ -28,6 +28,7 @@ def published(hub):
     return hub, state
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_and_used_on_a_machine_without_network(
     published, cli, export, tmp_path, monkeypatch
 ):

@@ -77,6 +77,7 @@ def folder_words(root, run):
     ]
 
 
+@pytest.mark.slow
 def test_the_window_of_the_training_is_used_on_other_images(trained, deep, cli, tmp_path, windows):
     checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
     state = checkpoint["TableDataModule"]["window"]

@@ -90,7 +90,11 @@ def test_files_of_a_run_are_not_writable_by_others(tmp_path):
         os.umask(before)
 
 
-@pytest.mark.parametrize("words", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    "words",
+    [[], pytest.param(["-m", "seed=0,1"], marks=pytest.mark.slow)],
+    ids=["run", "sweep"],
+)
 def test_files_of_a_private_run_are_for_nobody_else(words, tmp_path):
     place, runs = "sweep" if words else "run", tmp_path / "runs"
     done = subprocess.run(

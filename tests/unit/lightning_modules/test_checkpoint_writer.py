@@ -50,7 +50,10 @@ def test_a_full_disk_is_the_system_s_error_and_the_earlier_file_stays(tmp_path, 
     assert torch.load(path, weights_only=True)["epoch"] == 3
 
 
-@pytest.mark.parametrize("written", [0, 100, 30_000])
+@pytest.mark.parametrize(
+    "written",
+    [*(pytest.param(size, marks=pytest.mark.slow) for size in (0, 100)), 30_000],
+)
 def test_a_kill_while_it_writes_leaves_the_earlier_checkpoint(written, tmp_path):
     """The system kills the process when a file grows beyond a limit."""
     path = tmp_path / "last.ckpt"

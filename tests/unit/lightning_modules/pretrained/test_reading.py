@@ -150,7 +150,9 @@ OTHER_NETWORKS = [  # (network of the file, network of the run, what is said)
     ("tf_efficientnet_lite1", "tf_efficientnet_lite0", "belongs to a larger network"),
     ("tf_efficientnet_lite0", "resnet18", "lacks"),
     ("resnet18", "tf_efficientnet_lite0", "lacks|does not fit"),
-    ("convnext_tiny", "convnext_small", "lacks|does not fit"),
+    pytest.param(
+        *("convnext_tiny", "convnext_small", "lacks|does not fit"), marks=pytest.mark.slow
+    ),
 ]
 
 
