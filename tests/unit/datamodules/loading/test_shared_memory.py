@@ -86,6 +86,7 @@ class Batches(Dataset):
         return OutOfMemory() if index else 0
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_ends_the_run_instead_of_a_wait_without_end():
     loader = DataLoader(
         Batches(),
