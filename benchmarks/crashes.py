@@ -2,8 +2,8 @@
 
 python benchmarks/faults.py crash [--run curriculum] [--points 20] [--half] [--again]
 
-One run on phantoms is not interrupted. Others are killed (SIGKILL) at one point each and go on with
-`resume=auto` in their folder, or in a new one with `ckpt_path=`. Then weights, optimizer,
+One run on phantoms is not interrupted. Others are killed (SIGKILL) at one point each and continue
+with `resume=auto` in their folder, or in a new one with `ckpt_path=`. Then weights, optimizer,
 metrics.csv, stages and scores must be equal, bit for bit.
 """
 
@@ -246,14 +246,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tmpdir", help="TMPDIR of the runs, such as a folder on another disk")
     parser.add_argument("--again", action="store_true", help="kill the resumed run once more")
     parser.add_argument(
-        "--resume", choices=["own", "new"], default="own", help="folder to go on in"
+        "--resume", choices=["own", "new"], default="own", help="folder to continue in"
     )
     parser.add_argument("--words", nargs="*", default=[], help="further words of the command")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Try the points; return 1 if a run could not go on, or ended with other results."""
+    """Try the points; return 1 if a run could not continue, or ended with other results."""
     if arguments.tmpdir:
         os.environ["TMPDIR"] = arguments.tmpdir
     work = Path(tempfile.mkdtemp(prefix="crash-", dir=os.environ.get("CRASH_FOLDER")))

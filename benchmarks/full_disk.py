@@ -153,7 +153,7 @@ def fill_cache(folder: Path, steps: range) -> bool:
 
 
 def fill_run(folder: Path, steps: range) -> bool:
-    """Fill the disk of the run folder; after space is made the same run goes on and ends equal."""
+    """Fill the disk of the run folder; after space is made the run continues and ends equal."""
     crashes.prepare_forks()
     brain_tumor.write(folder / "data", train=26, valid=12, test=12, size=96, seed=3)
     os.environ["MEDICAL_CACHE"] = str(folder / "cache")

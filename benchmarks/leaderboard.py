@@ -140,13 +140,13 @@ def seconds(runs: Path) -> tuple[float, float]:
 
 def measure(runs: Path, add: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
     found: dict[str, list[tuple[float, float]]] = {
-        "all read anew": [],
+        "all read again": [],
         "nothing changed": [],
         "one run added": [],
     }
     for _ in range(rounds):
         shutil.rmtree(runs / CACHE_FOLDER, ignore_errors=True)
-        found["all read anew"].append(seconds(runs))
+        found["all read again"].append(seconds(runs))
         found["nothing changed"].append(seconds(runs))
         shutil.copytree(add, runs / "masks" / "added")
         found["one run added"].append(seconds(runs))

@@ -129,7 +129,7 @@ class GracefulShutdown(Callback):
             self._stop_at_once(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop a test at once; Lightning's own handler of SIGTERM would go on."""
+        """Stop a test at once; Lightning's own handler of SIGTERM would continue."""
         self._stop_at_once(trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a prediction on disk, so that one that was interrupted goes on where it stopped."""
+"""Progress of a prediction on disk, so that one that was interrupted continues where it stopped."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -84,7 +84,7 @@ def disk_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> UserError
     if number in FULL_DISK and trainer.state.fn == TrainerFn.PREDICTING:
         fix = (
             "what was predicted stays; free some, and the same command with"
-            f" hydra.run.dir={cfg.paths.run} resume=auto goes on"
+            f" hydra.run.dir={cfg.paths.run} resume=auto continues"
         )
     return file_error(error, cfg.paths.run, fix)
 
@@ -150,7 +150,7 @@ def lost_process_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> U
         return None
     fit = trainer.state.fn == TrainerFn.FITTING
     fix = (
-        f"the same command with hydra.run.dir={cfg.paths.run} resume=auto goes on after the last"
+        f"the same command with hydra.run.dir={cfg.paths.run} resume=auto continues after the last"
         " saved epoch"
         if fit
         else "start the same command again"

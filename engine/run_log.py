@@ -59,7 +59,7 @@ class _LoggedStream:
 
 
 def append_log(path: Path, text: str) -> None:
-    """Append to a log; a run goes on if its disk is full."""
+    """Append to a log; a run continues if its disk is full."""
     with suppress(OSError), path.open("ab", buffering=0) as file:
         file.write(text.encode("utf-8", errors="replace"))
 

@@ -79,7 +79,7 @@ def describe_encoder(trainer: Trainer, module: SupervisedModule) -> str:
 def describe_start(cfg: DictConfig, module: SupervisedModule) -> str:
     """Describe the initial weights: a checkpoint, pretrained weights or random ones."""
     if find_resume_checkpoint(cfg) or cfg.ckpt_path:
-        return f"goes on from {cfg.ckpt_path or 'its last.ckpt'}"
+        return f"continues from {cfg.ckpt_path or 'its last.ckpt'}"
     if cfg.init_from:
         return f"from {cfg.init_from}"
     pretrained = getattr(module.net, "pretrained", None)

@@ -126,7 +126,7 @@ def run_stages(
 
 
 def _keep_last_checkpoint(start: Path, last: Path) -> None:
-    """Copy the checkpoint that a fit went on from if it had no epoch left and saved nothing."""
+    """Copy the checkpoint that a fit continued from if it had no epoch left and saved nothing."""
     if not last.is_file() and last.parent.is_dir():
         copy_atomic(start, last)
 
@@ -477,7 +477,7 @@ def check_weights(cfg: DictConfig, checkpoints: Sequence[Path]) -> None:
 
 
 def _pretrained_weights(module: SupervisedModule, records: list[Record]) -> list[dict[str, Any]]:
-    """Return the pretrained weights of the network, or of the run that it goes on from."""
+    """Return the pretrained weights of the network, or of the run that it continues from."""
     found = getattr(module.net, "pretrained", None)
     if found is not None:
         return [found.as_dict()]

@@ -48,7 +48,7 @@ def handle_stop_signals() -> Iterator[None]:
 
 
 def explain_stop(stop: StopRequested, cfg: "DictConfig") -> RunInterrupted:
-    """Return the message of a run that was stopped outside training: how to go on.
+    """Return the message of a run that was stopped outside training: how to continue.
 
     Args:
         stop: What its signal raised.

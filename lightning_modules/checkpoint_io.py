@@ -60,7 +60,7 @@ def _way_on(path: Path) -> str:
     """Say what to do without a checkpoint: the best one of its run may be there."""
     best = path.with_name("best.ckpt")
     if path.name == "last.ckpt" and best.is_file():
-        return f"go on from the best epoch with ckpt_path={best} (without resume=auto)"
+        return f"continue from the best epoch with ckpt_path={best} (without resume=auto)"
     return "name another file"
 
 

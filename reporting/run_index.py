@@ -321,7 +321,7 @@ def _unranked_reason(folder: Path, outcome: Outcome | None) -> tuple[str, str]:
     said = "it was stopped" if status == "interrupted" else "it is running, or was cut off"
     last = (folder / "checkpoints" / "last.ckpt").is_file()
     return "not ended", said + (
-        "; ckpt_path=ITS_FOLDER goes on with it" if last else " before anything was saved"
+        "; ckpt_path=ITS_FOLDER continues it" if last else " before anything was saved"
     )
 
 

@@ -396,7 +396,7 @@ def _foreign(template: Template) -> Iterator[Case]:
 
 
 def _rewrite(path: Path, change: Any, extra: int = 0, twice: bool = False) -> None:
-    """Write the entries of a zip anew; `extra` adds a compressed entry of so many zeros."""
+    """Write the entries of a zip again; `extra` adds a compressed entry of so many zeros."""
     with zipfile.ZipFile(path) as old:
         entries = {info.filename: old.read(info) for info in old.infolist()}
     with zipfile.ZipFile(path, "w") as new:

@@ -33,7 +33,7 @@ def file_stamp(path: str | Path) -> FileStamp:
 
     A file that is replaced always has another stamp, with equal size and time too. The opposite
     does not hold: a new owner, permission or hard link changes `changed`, and other mounts may
-    number files anew.
+    renumber files.
 
     Raises:
         OSError: There is no such file.

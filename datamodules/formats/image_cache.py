@@ -2,7 +2,7 @@
 
 Nothing that it returns can differ from what was written. Small files are compared with their
 checksums when the cache is opened, and each image, mask and truth when a process first reads it. A
-damaged row is decoded from its image file there and then, and the cache is built anew at the next
+damaged row is decoded from its image file there and then, and the cache is rebuilt at the next
 start. All files are held open, so that the cache may be deleted while a run uses it.
 """
 
@@ -264,7 +264,7 @@ class ImageCache:
             UserError: The image file is missing, or does not give the same pixels.
         """
         problem = f"the cache {self.folder} is damaged ({damage})"
-        fix = "start the same command again, which builds it anew"
+        fix = "start the same command again, which rebuilds it"
         try:
             pixels = self._source.decode_pixels(row)
         except UserError as error:
@@ -276,9 +276,9 @@ class ImageCache:
         return RowPixels(image, pixels.mask, pixels.truth)
 
     def _report(self, damage: DamagedFile) -> None:
-        """Leave a note by which the next start builds the cache anew; say it once."""
+        """Leave a note by which the next start rebuilds the cache; say it once."""
         try:
-            if self._files.number != self.folder.stat().st_ino:  # it was built anew meanwhile
+            if self._files.number != self.folder.stat().st_ino:  # it was rebuilt meanwhile
                 return
             with (self.folder / DAMAGE_FILE).open("x", encoding="utf-8") as file:
                 file.write(str(damage))
@@ -290,7 +290,7 @@ class ImageCache:
             self._reported = True
         print(
             f"the cache {self.folder} is damaged ({damage}); its damaged images are decoded from"
-            " their files, and the next start builds it anew",
+            " their files, and the next start rebuilds it",
             file=sys.stderr,
             flush=True,
         )
@@ -307,7 +307,7 @@ class ImageCache:
             self._report(damage)
             raise UserError(
                 f"the cache {self.folder} was damaged during the run ({damage}); start the same"
-                " command again, which builds it anew"
+                " command again, which rebuilds it"
             ) from damage
 
     @property
@@ -419,7 +419,7 @@ class ImageCache:
 
     @property
     def thumbnails(self) -> np.ndarray:
-        """Gray thumbnails, uint8 `N x 32 x 32`, read anew each time."""
+        """Gray thumbnails, uint8 `N x 32 x 32`, read again each time."""
         return self._array("thumbnails")
 
     @property

@@ -420,7 +420,7 @@ def _indexes_are_labels(contents: Mapping[Path, MaskContent]) -> bool:
     """Return True if the indexes of all palettes mean the same.
 
     Index 0 is then black, and an index has the same color in all files; otherwise each program
-    that wrote a file has numbered its colors anew.
+    that wrote a file has renumbered its colors.
     """
     colors: dict[int, str] = {}
     for content in contents.values():

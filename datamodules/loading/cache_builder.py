@@ -156,7 +156,7 @@ def build_cache(
 ) -> ImageCache:
     """Open the cache of a manifest at one size, or build it by decoding all images.
 
-    A cache that is damaged, or whose files were replaced since it was built, is built anew.
+    A cache that is damaged, or whose files were replaced since it was built, is rebuilt.
 
     Args:
         manifest: Rows with `image` and, for segmentation, `mask`.
@@ -224,7 +224,7 @@ class CacheBuild:
             cache = self._open(place, sources, hashes=True)
             if isinstance(cache, ImageCache):
                 return cache
-            print(f"{cache}; it is built anew", file=sys.stderr, flush=True)
+            print(f"{cache}; it is rebuilt", file=sys.stderr, flush=True)
             discard(place)
         unfinished = unfinished_folder(place)
         shutil.rmtree(unfinished, ignore_errors=True)

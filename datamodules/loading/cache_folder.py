@@ -47,7 +47,7 @@ def build_lock(place: Path) -> Iterator[bool]:
 
 
 def discard(place: Path) -> None:
-    """Delete a cache; processes that have it open go on reading it."""
+    """Delete a cache; processes that have it open continue reading it."""
     aside = unfinished_folder(place)
     shutil.rmtree(aside, ignore_errors=True)
     place.rename(aside)

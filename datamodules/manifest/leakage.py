@@ -209,7 +209,7 @@ def _propose(
     cannot correlate enough.
     """
     hashes = own.hashes[block, None]
-    if not hasattr(_buffers, "differing"):  # memory that is asked for anew costs more than the work
+    if not hasattr(_buffers, "differing"):  # allocating it each time costs more than the work
         _buffers.differing = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), np.uint64)
         _buffers.bits = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
         _buffers.near = np.empty((BLOCK_ROWS, BLOCK_COLUMNS), bool)

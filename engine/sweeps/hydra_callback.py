@@ -154,7 +154,7 @@ def _splits_follow_seeds(config: DictConfig) -> bool:
     swept = any(
         "," in given.get(key, "") for key in ("experiment", "datamodule", "datamodule.split")
     )
-    # a data set of the user's own is split anew if its folders or table have no split
+    # a data set of the user's own is split again if its folders or table have no split
     own = str(config.datamodule.get("_target_", "")).endswith(".OwnDataModule")
     return swept or own or config.datamodule.split != "folders"
 

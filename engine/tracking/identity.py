@@ -134,6 +134,6 @@ def run_id(cfg: DictConfig) -> str | None:
     found = known[0] if known else secrets.token_hex(4)
     if (
         "fit" in cfg.do
-    ):  # a test in the run's own folder is a run of its own; the fit goes on under its own id
+    ):  # a test in the run's own folder is a run of its own; the fit continues under its own id
         (folder / ID_FILE).write_text(found + "\n", encoding="utf-8")
     return found

@@ -131,7 +131,7 @@ class MetricsHistory(Callback):
     """Callback that keeps the rows of metrics.csv in every checkpoint, and restores them.
 
     run.py adds it to every run. The file of a resumed run is then that of an uninterrupted one,
-    whenever it was killed and whatever folder it goes on in.
+    whenever it was killed and whatever folder it continues in.
     """
 
     def on_save_checkpoint(
@@ -145,7 +145,7 @@ class MetricsHistory(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore the rows if the fit goes on from the checkpoint."""
+        """Restore the rows if the fit continues from the checkpoint."""
         if trainer.state.fn != TrainerFn.FITTING or METRICS_KEY not in checkpoint:
             return
         for logger in trainer.loggers:

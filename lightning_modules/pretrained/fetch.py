@@ -95,7 +95,7 @@ def _fetch(request: WeightsRequest, folder: Path) -> dict[str, ManifestEntry]:
         if cached is None or "SHA-256" in str(error):
             raise UserError(
                 f"{request.key}={request.value}: the weights of {request.network} cannot be fetched"
-                f" from {request.source} ({error}); try again (a download goes on where it"
+                f" from {request.source} ({error}); try again (a download continues where it"
                 " stopped), or on a machine with a network"
             ) from error
         return _copy_cached(request.source, cached, folder)

@@ -193,7 +193,7 @@ def download_url(source: UrlWeights, target: Path) -> None:
 def download_file(
     url: str, target: Path, sha256: str | None, version: str, headers: Mapping[str, str]
 ) -> None:
-    """Download a file; a download that was interrupted, or killed, goes on where it stopped.
+    """Download a file; a download that was interrupted, or killed, continues where it stopped.
 
     Args:
         url: Address.

@@ -84,11 +84,11 @@ def test_a_cache_that_is_damaged_is_said_once_and_gives_the_same_scores(cli, exp
         (place / name).write_bytes(data)
     code, said = cli(*words, "datamodule.num_workers=2", folder=tmp_path / "damaged")
     assert code == 0 and said.count("is damaged") == 1, said
-    code, said = cli(*words, folder=tmp_path / "anew")
-    assert code == 0 and said.count("built anew") == 1, said
+    code, said = cli(*words, folder=tmp_path / "again")
+    assert code == 0 and said.count("rebuilt") == 1, said
     reports = [
         json.loads((tmp_path / name / "report.json").read_text())["scores"]
-        for name in ("whole", "damaged", "anew")
+        for name in ("whole", "damaged", "again")
     ]
     assert reports[0] == reports[1] == reports[2]
 
@@ -109,13 +109,15 @@ def test_two_ranks_build_a_damaged_cache_anew_once(export, tmp_path):
     ranks(2, words, tmp_path / "whole")
     (place,) = (tmp_path / "cache").glob("images-*")
     (place / "sizes.npy").unlink()
-    said = ranks(2, words, tmp_path / "anew")
-    assert said.count("is damaged (sizes.npy") == 1 and said.count("built anew") == 1, said
+    said = ranks(2, words, tmp_path / "again")
+    assert said.count("is damaged (sizes.npy") == 1 and said.count("rebuilt") == 1, said
     data = bytearray((place / "images.npy").read_bytes())
     data[200:] = bytes(len(data) - 200)
     (place / "images.npy").write_bytes(data)
     said = ranks(2, words, tmp_path / "damaged")
     assert said.count("is damaged (images.npy") == 1, said
-    tables = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "anew", "damaged")]
+    tables = [
+        pd.read_csv(tmp_path / name / "metrics.csv") for name in ("whole", "again", "damaged")
+    ]
     losses = [table["train/loss"].dropna().tolist() for table in tables]
     assert losses[0] and losses[0] == losses[1] == losses[2]

@@ -119,7 +119,7 @@ def test_a_run_of_two_ranks_that_was_stopped_goes_on_alone_with_the_same_samples
 def test_a_termination_stops_all_ranks_at_one_step_and_resume_auto_ends_with_the_same_weights(
     words, tmp_path
 ):
-    """The signal goes to one rank alone; both go on exactly, each with its own dropout."""
+    """The signal goes to one rank alone; both continue exactly, each with its own dropout."""
     words = [
         *words,
         "datamodule.batch_size=2",

@@ -186,7 +186,7 @@ def test_a_disk_that_is_full_ends_a_prediction_with_a_sentence_and_it_goes_on_la
         patch.setattr(ResultFiles, "_write_png", fill)
         code, said = cli(*words, folder=tmp_path / "full")
     assert code == 2 and "no space is left on the disk" in said, said
-    assert "resume=auto goes on" in said and "Traceback" not in said
+    assert "resume=auto continues" in said and "Traceback" not in said
     assert not (tmp_path / "full" / "predictions" / "predictions.csv").exists()
     code, said = cli(*words, "resume=auto", folder=tmp_path / "full")
     assert code == 0, said

@@ -33,5 +33,5 @@ def test_the_average_is_validated_saved_and_left_behind(average, by_hand, tmp_pa
     assert module.validated == pytest.approx(by_hand)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["state_dict"]["weight"].item() == pytest.approx(by_hand[-1])
-    assert saved["current_model_state"]["weight"].item() == 6  # training goes on from this one
+    assert saved["current_model_state"]["weight"].item() == 6  # training continues from this one
     assert module.weight.item() == pytest.approx(by_hand[-1])

@@ -104,8 +104,8 @@ def test_the_set_s_test_is_kept_and_val_is_made_of_train(root, data):
     assert set(rows["id"][(rows["stratum"] == NO_LESION) & (rows["split"] != "test")]) == empty - {
         f"train/{FIRST_NUMBER + 70}.png"
     }
-    anew = data(root, split="group").table.rows
-    assert (anew["split"] == "test").sum() == 7 and (anew["split"] != rows["split"]).any()
+    again = data(root, split="group").table.rows
+    assert (again["split"] == "test").sum() == 7 and (again["split"] != rows["split"]).any()
 
 
 PLACES = [

@@ -94,7 +94,7 @@ def test_a_process_that_no_longer_answers_is_no_bug(kind, text):
     cfg = SimpleNamespace(paths=SimpleNamespace(run="/runs/a"))
     said = str(lost_process_error(kind(text), cfg, trainer))
     assert said.startswith("another process of this run has ended, or no longer answers (")
-    assert said.endswith("hydra.run.dir=/runs/a resume=auto goes on after the last saved epoch")
+    assert said.endswith("hydra.run.dir=/runs/a resume=auto continues after the last saved epoch")
     trainer.state.fn = TrainerFn.TESTING
     assert str(lost_process_error(kind(text), cfg, trainer)).endswith("the same command again")
     assert lost_process_error(RuntimeError("Connection closed by peer"), cfg, trainer) is None
@@ -111,7 +111,7 @@ def test_errors_of_disks_name_the_file_or_the_run_folder():
     read_only = OSError(errno.EROFS, "Read-only file system", "/runs/a/b.csv")
     assert explain_predicting(read_only).startswith("the disk of /runs/a/b.csv is mounted read")
     full = explain_predicting(OSError(errno.ENOSPC, "No space left on device"))
-    assert "disk of /runs/a;" in full and "resume=auto goes on" in full
+    assert "disk of /runs/a;" in full and "resume=auto continues" in full
 
 
 def raised(make):

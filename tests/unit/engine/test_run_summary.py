@@ -232,7 +232,7 @@ def test_weights_that_come_from_a_run_are_not_called_from_scratch(parts):
     begun = OmegaConf.merge(cfg, {"init_from": "runs/a"})
     assert run_summary.describe_start(begun, module) == "from runs/a"
     resumed = OmegaConf.merge(begun, {"ckpt_path": "runs/b"})
-    assert run_summary.describe_start(resumed, module) == "goes on from runs/b"
+    assert run_summary.describe_start(resumed, module) == "continues from runs/b"
 
 
 def test_what_is_different_for_the_encoder_is_said(parts):

@@ -90,7 +90,7 @@ def test_runs_that_cannot_be_ranked_are_named_with_the_reason(tmp_path):
         "pruned: stopped early by the sweep, at 0.5"
     )
     assert said["killed"] == "not ended: it is running, or was cut off before anything was saved"
-    assert "ckpt_path=ITS_FOLDER goes on" in said["resumable"] and said["untested"].startswith(
+    assert "ckpt_path=ITS_FOLDER continues" in said["resumable"] and said["untested"].startswith(
         "not tested: "
     )
     for name, file in {

@@ -176,7 +176,7 @@ def test_images_seen_are_those_drawn_else_an_equal_share_else_unknown(tmp_path):
         and known.stage_starts(IMAGES_SEEN) == [200]
         and list(known.metric_points("val/dice", EPOCH)["x"]) == [1, 2, 3, 4]
     )
-    assert count_images_seen(known.table.loc[2:], {}).isna().all()  # went on from another run
+    assert count_images_seen(known.table.loc[2:], {}).isna().all()  # continued from another run
     assert count_images_seen(known.table.drop(columns="sampling/images"), {}).isna().all()
     nothing = load_curve(RunFolder(tmp_path))
     assert (

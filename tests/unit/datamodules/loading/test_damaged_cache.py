@@ -1,4 +1,4 @@
-"""Tests of damaged caches: they never show other pixels, and are built anew in one sentence."""
+"""Tests of damaged caches: they never show other pixels, and are rebuilt in one sentence."""
 
 import io
 import os
@@ -131,7 +131,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("name", ["images", "masks", "truth", "sizes", "thumbnails"])
-def test_a_damaged_file_is_said_and_built_anew(cache, manifest, tmp_path, capsys, damage, name):
+def test_a_damaged_file_is_named_and_rebuilt(cache, manifest, tmp_path, capsys, damage, name):
     expected = content(cache)
     damage(cache.folder / f"{name}.npy")
     capsys.readouterr()
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_said_and_built_anew(cache, manifest, tmp_path, capsys
     assert same(content(again), expected)
     build_cache(manifest, SIZE, 1, tmp_path / "cache")
     said = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
-    assert f"{name}.npy" in said[0] and "anew" in said[0]
+    assert f"{name}.npy" in said[0] and "rebuil" in said[0]
     assert build_cache(manifest, SIZE, 1, tmp_path / "cache").folder == cache.folder
     assert not capsys.readouterr().err
 
@@ -201,7 +201,7 @@ def test_loader_processes_mend_damaged_rows(cache, manifest, tmp_path, start, ca
     said = capfd.readouterr().err
     assert said.count("is damaged") == 1 and f"row {N - 1}" in said
     build_cache(manifest, SIZE, 1, tmp_path / "cache")
-    assert "built anew" in capfd.readouterr().err
+    assert "rebuilt" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("start", [None, "fork"])

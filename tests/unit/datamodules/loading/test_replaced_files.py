@@ -76,7 +76,7 @@ def test_a_file_of_the_same_size_and_time(manifest, tmp_path, capsys, name, repl
     after = look(build_cache(manifest, 32, 2, tmp_path / "cache"))
     assert not all(map(np.array_equal, before, after))
     said = capsys.readouterr().err
-    assert "is stale" in said and f"{name}.png was replaced" in said and "built anew" in said
+    assert "is stale" in said and f"{name}.png was replaced" in said and "rebuilt" in said
 
 
 def test_other_owners_permissions_and_numbers_decode_nothing(manifest, tmp_path, monkeypatch):

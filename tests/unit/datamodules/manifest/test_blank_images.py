@@ -151,7 +151,7 @@ def test_a_float_picture_with_one_pixel_that_is_no_number_is_refused(value, tmp_
     ):
         with pytest.raises(ManifestError, match=said):
             check()
-    data = folder(root)  # predictions go on without it
+    data = folder(root)  # predictions continue without it
     data.prepare_data()
     assert list(data.unreadable) == ["3"] and re.search(said, data.unreadable["3"])
 

@@ -25,7 +25,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_ran_and_ends_at_the_total(sw
     assert code == 0 and list(second) == [5, 6, 7, 8, 9, 10, 11]
     assert (
         second[5] == first[5] | {"resume": "auto"} and "resume" not in second[6]
-    )  # a new trial has nothing to go on with
+    )  # a new trial has nothing to continue with
     known = study(tmp_path)
     assert [trial.state for trial in known.trials] == [TrialState.COMPLETE] * 12
     drawn = [first.get(k, second.get(k)) for k in range(12)]

@@ -79,7 +79,7 @@ def test_a_name_that_the_user_gave_a_folder_is_not_told_and_still_groups(tmp_pat
 def test_a_resumed_run_goes_on_in_its_id_and_another_does_not(tmp_path):
     run = tmp_path / "run"
     first = run_id(config(run))
-    assert run_id(config(run)) != first  # the same folder begun anew
+    assert run_id(config(run)) != first  # the same folder begun again
     known = (run / ID_FILE).read_text().strip()
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "last.ckpt").touch()

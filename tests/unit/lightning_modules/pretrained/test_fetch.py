@@ -64,7 +64,7 @@ def test_an_interrupted_download_goes_on(served, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1_000_000)
     content = served.repositories[REPOSITORY]["model.safetensors"]
     served.cut_after, served.down_after_cut = 10_500_000, True
-    with pytest.raises(UserError, match=r"cannot be fetched .*; try again .a download goes on"):
+    with pytest.raises(UserError, match=r"cannot be fetched .*; try again .a download continues"):
         fetch_weights(request(), tmp_path)
     assert not (tmp_path / FILE).exists() and not read_manifest(tmp_path)
     served.cut_after, served.down_after_cut, served.is_down = None, False, False
