@@ -5,6 +5,8 @@ callbacks/graceful_shutdown.py). `ckpt_path=RUN` continues from it in a new fold
 and a requeued Slurm job, continue in the same folder. Imports nothing heavy.
 """
 
+import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +25,35 @@ if TYPE_CHECKING:
 
 
 def find_resume_checkpoint(cfg: DictConfig) -> Path | None:
-    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job."""
-    last = Path(cfg.paths.run) / "checkpoints" / "last.ckpt"
-    return (
-        last
-        if (cfg.resume == "auto" or is_requeued()) and "fit" in cfg.do and last.is_file()
-        else None
-    )
+    """Return the run's own last.ckpt if it resumes by `resume=auto` or a requeued Slurm job.
+
+    Raises:
+        UserError: The run was trained, and its last.ckpt is missing.
+    """
+    folder = Path(cfg.paths.run)
+    last = folder / "checkpoints" / "last.ckpt"
+    if not (cfg.resume == "auto" or is_requeued()) or "fit" not in cfg.do:
+        return None
+    if last.is_file():
+        return last
+    best = last.with_name("best.ckpt")
+    if best.is_file() and _has_later_epochs(folder):
+        raise UserError(
+            f"{last} is missing, and a new training would replace {best}; continue from the best"
+            f" epoch with ckpt_path={best} (without resume=auto), or train in another folder"
+        )
+    return None
+
+
+def _has_later_epochs(folder: Path) -> bool:
+    """Return True if metrics.csv has rows after the first epoch, before which last.ckpt is written.
+
+    A run that was killed in its first epoch may have a best.ckpt, and starts again.
+    """
+    from reporting.run_folder import RunFolder
+
+    rows = csv.DictReader(io.StringIO(RunFolder(folder).metrics_text))
+    return any(float(row.get("epoch") or 0) >= 1 for row in rows)
 
 
 SETTING_KEYS = (  # settings of the training that a checkpoint's state could override unnoticed

@@ -26,6 +26,7 @@ from engine.data_classes import set_classes_from_data, set_known_classes
 from engine.ensemble import EnsembleReport, FoldEnsemble, load_ensemble
 from engine.error_messages import explain_error
 from engine.evaluation_precision import FULL_PRECISION, set_evaluation_precision
+from engine.hydra_files import forget_hydra_files
 from engine.recomposition import check_unchanged, describe_other_labels, find_run
 from engine.resume import check_settings, find_resume_checkpoint, resume_settings
 from engine.run_lock import folder_lock
@@ -683,6 +684,7 @@ def check_resume(cfg: DictConfig, trainer: Trainer, module: Any) -> bool:
 def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration into the run folder, once for all ranks."""
     if rank() == 0:
+        forget_hydra_files(Path(cfg.paths.run))
         RunFolder(cfg.paths.run).write_config(cfg)
 
 
@@ -743,6 +745,7 @@ def _fit_folds(cfg: DictConfig, folder: Path, prepared: Sequence[PreparedRun]) -
             f"{cfg.title}, fold {fold} of {cfg.folds}",
         )
         if rank() == 0:
+            forget_hydra_files(folder)
             words = [*(task_overrides() or []), f"fold={fold}"]
             RunFolder(one.paths.run).write_composition(one, words)
         before = str(one.title)

@@ -29,6 +29,7 @@ from engine.composition import (
 )
 from engine.config_check import check_arguments, check_curriculum, check_keys, check_loggers
 from engine.data_classes import assume_classes, set_known_classes
+from engine.hydra_files import restore_hydra_files
 from engine.overrides import prepare_overrides
 from engine.recomposition import recompose
 from engine.resume import find_resume_checkpoint
@@ -75,6 +76,7 @@ def run_task(cfg: DictConfig) -> float | None:
     except UserError as refusal:
         if rank() == 0:
             _record_refusal(Path(str(cfg.paths.run)), refusal)
+            restore_hydra_files(Path(str(cfg.paths.run)))
         raise
 
 

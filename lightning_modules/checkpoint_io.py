@@ -59,7 +59,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
 def _way_on(path: Path) -> str:
     """Say what to do without a checkpoint: the best one of its run may be there."""
     best = path.with_name("best.ckpt")
-    if path.name == "last.ckpt" and best.is_file():
+    if path.name == "last.ckpt" and best.is_file() and not find_damage(best):
         return f"continue from the best epoch with ckpt_path={best} (without resume=auto)"
     return "name another file"
 

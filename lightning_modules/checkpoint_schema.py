@@ -213,7 +213,7 @@ def check_numbers(tensors: Mapping[str, Any], path: Path) -> None:
         if not is_finite(value):
             raise UserError(
                 f"{path}: the tensor '{name}' holds numbers that are not finite (NaN or infinite),"
-                " so its training has failed; name an earlier checkpoint"
+                " so its training has failed, or the file was changed; name an earlier checkpoint"
             )
     for name, value in tensors.items():
         if (

@@ -398,15 +398,16 @@ def _label_names(records: Sequence[ImageRecord], where: str) -> list[str]:
     """Return the names of the classes, and make lists of labels such as `A|B`.
 
     Raises:
-        ManifestError: All labels are numbers, and one is no whole number: a measurement, or the
-            share of readers, is no class.
+        ManifestError: All labels are numbers, and one is no whole number from 0: a measurement, the
+            share of readers, or the -1 of CheXpert for uncertain findings is no class.
     """
     used = [record for record in records if record.annotated]
     texts = sorted({str(record.label) for record in used})
     if odd := _measurement(texts):
         raise ManifestError(
-            f"{where} holds the number {shorten(odd, 40)}, which is no class; write whole numbers"
-            " or names, such as 0 and 1 for below and above a threshold"
+            f"{where} holds the number {shorten(odd, 40)}, which is no class; leave the cell empty"
+            " if it means unknown, write whole numbers from 0 or names, such as 0 and 1 for below"
+            " and above a threshold"
         )
     if any("|" in text for text in texts):
         for record in used:
@@ -424,9 +425,9 @@ def _label_names(records: Sequence[ImageRecord], where: str) -> list[str]:
 
 
 def _measurement(texts: Sequence[str]) -> str | None:
-    """Return a text that is no whole number if all texts are numbers; None if there is none."""
+    """Return a text that is no whole number from 0 if all are numbers; None if there is none."""
     try:
-        odd = [text for text in texts if not float(text).is_integer()]
+        odd = [text for text in texts if not float(text).is_integer() or float(text) < 0]
     except ValueError:
         return None
     return odd[0] if odd else None

@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from datamodules.errors import UserError
+from engine.hydra_files import keep_hydra_files
 from engine.run_lock import (
     FolderInUse,
     claim_folder,
@@ -61,13 +62,14 @@ class SweepSummary(Callback):
         Only a folder that is named by the time is claimed.
         """
         forget_foreign_ranks(config)
-        if config.private is True:
-            make_private()  # Hydra creates the folder next
         if rank() == 0:
             with _exit_on_user_error():
                 folder = _claim_folder(config, "run")
                 lock_folder(folder, _task_overrides(config))
                 self._locked = folder
+                keep_hydra_files(folder)
+        elif config.private is True:
+            make_private()
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Unlock the folder for other commands of this process, or of another."""
@@ -76,8 +78,6 @@ class SweepSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the sweep's folder, record the existing outcomes, and print warnings."""
-        if config.private is True:
-            make_private()
         with _exit_on_user_error():
             _check_folds(config)
             folder = _claim_folder(config, "sweep")
@@ -160,7 +160,10 @@ def _splits_follow_seeds(config: DictConfig) -> bool:
 
 
 def _claim_folder(config: DictConfig, kind: str) -> Path:
-    """Return the folder of a `run` or `sweep`; a folder named by the time is made unique."""
+    """Return the folder of a `run` or `sweep`; a folder named by the time is made unique.
+
+    With `private=true` the folder, but not the folders above it, is for nobody else.
+    """
     place = config.hydra[kind]
     written = str(OmegaConf.to_container(place, resolve=False)["dir"])  # type: ignore[index,call-overload]
     named = any(
@@ -171,6 +174,9 @@ def _claim_folder(config: DictConfig, kind: str) -> Path:
     instance.set_config(config)  # as Hydra does next, because the name contains the experiment
     folder = Path(place.dir)
     instance.cfg = before
+    if config.private is True:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private()
     if "${now:" in written and not named:
         folder = claim_folder(folder)
         with read_write(place):

@@ -6,6 +6,7 @@ They are refused by name or really applied; costs accumulate over resumed fits.
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_other_settings_are_refused_by_name(case, cli, steps, export, started, t
         f"ckpt_path={started}",
         folder=tmp_path / "b",
     )
-    assert code == 2 and not steps and "changed_settings=apply" in said, said
+    assert code == 2 and not steps and "changed_settings=apply" in said
     assert f"{started}/checkpoints/last.ckpt was trained with {sentence}" in said
 
 
@@ -321,12 +322,18 @@ def test_costs_are_counted_on_by_hand(monkeypatch):
     assert second._rates == [0.5, 3 / 9.0]
 
 
-def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, started):
-    before = {
-        path.name: path.read_bytes()
-        for path in started.iterdir()
-        if path.is_file() and path.suffix != ".log"
+def contents(folder):
+    """What the files of a run hold, but for its log, its lock and its checkpoints."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in [*folder.iterdir(), *(folder / ".hydra").iterdir()]
+        if path.is_file() and path.suffix != ".log" and not path.name.startswith(".run")
     }
+
+
+def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, started):
+    before = contents(started)
+    assert ".hydra/overrides.yaml" in before
     steps.clear()
     for more in (
         ["trainer.max_epochs=4"],
@@ -339,11 +346,24 @@ def test_a_refused_fit_changes_nothing_of_the_finished_run(cli, steps, export, s
             and not steps
             and "module.optimizer.lr=0.01, but this run has module.optimizer.lr=0.5" in said
         ), said
-        assert {
-            path.name: path.read_bytes()
-            for path in started.iterdir()
-            if path.is_file() and path.suffix != ".log"
-        } == before
+        assert contents(started) == before
+
+
+def test_a_missing_last_checkpoint_does_not_start_the_training_again(
+    cli, steps, export, started, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(started, run)
+    (run / "checkpoints/last.ckpt").unlink()
+    before = contents(run), (run / "checkpoints/best.ckpt").read_bytes()
+    steps.clear()
+    words = [*SMALL, f"datamodule.root={export}", *EPOCHS, "resume=auto"]
+    code, said = cli(*words, folder=run)
+    assert code == 2 and not steps and "last.ckpt is missing, and a new training would" in said, (
+        said
+    )
+    assert f"ckpt_path={run}/checkpoints/best.ckpt (without resume=auto)" in said
+    assert (contents(run), (run / "checkpoints/best.ckpt").read_bytes()) == before
 
 
 def test_a_checkpoint_that_records_no_settings_is_not_gone_on_with(

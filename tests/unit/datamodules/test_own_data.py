@@ -174,7 +174,7 @@ def test_a_table_that_is_utf_8_in_a_part_would_have_each_name_twice(tmp_path):
         _ = labels(root).table
 
 
-@pytest.mark.parametrize("odd", ["0.5", "inf", "-1e400", "1.25"])
+@pytest.mark.parametrize("odd", ["0.5", "inf", "-1e400", "1.25", "-1"])
 def test_numbers_that_are_not_whole_are_no_classes(odd, tmp_path):
     root = images(tmp_path / "data", *[f"films/{n}.png" for n in range(30)])
     lines = ["path,label"] + [f"{n}.png,{('0', '1', '2.0', odd)[n % 4]}" for n in range(30)]

@@ -107,6 +107,7 @@ def test_files_of_a_private_run_are_for_nobody_else(words, tmp_path):
         text=True,
         cwd=Path(run.__file__).parent,
     )
-    made = [runs, *runs.rglob("*")]
+    made = [runs / "a", *(runs / "a").rglob("*")]
     assert len(made) > 4, done.stderr
     assert not [path for path in made if path.stat().st_mode & 0o077]
+    assert runs.stat().st_mode & 0o055 == 0o055  # others may have their runs there
