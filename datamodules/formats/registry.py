@@ -97,9 +97,13 @@ def find_layout(
     looked = "; ".join(
         f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS if layout.task == task
     )
+    without = f"{tree.root} has no layout that is known for {task}"
+    if tree.unreadable and not fits:  # the file that cannot be read is the likely cause
+        first = "; ".join(tree.unreadable[:2])
+        raise ManifestError(f"{first}; without it {without} (docs/data.md). Looked for {looked}")
     raise ManifestError(
-        f"{tree.root} has no layout that is known for {task}: it holds {describe_files(tree)}"
-        f"{hint}. Looked for {looked}. Rename the folders, or write a table (docs/data.md)"
+        f"{without}: it holds {describe_files(tree)}{hint}. Looked for {looked}. Rename the"
+        " folders, or write a table (docs/data.md)"
     )
 
 
