@@ -207,7 +207,7 @@ def _describe_labels(data: ManifestDataModule) -> str:
         for name, count in zip(data.table.classes, shows.sum(0).tolist(), strict=True)
     ]
     rest = len(shows) - int(shows.any(1).sum())
-    parts += [f"none of them {rest:,}"] * bool(rest)
+    parts += [f"images without any class {rest:,}"] * bool(rest)
     kind = "one class per image: " if data.table.exclusive else ""
     return kind + ", ".join(parts)
 

@@ -77,7 +77,7 @@ def test_inspect_takes_class_folders_for_a_classification(cli, films, tmp_path):
     assert code == 0, said
     facts = json.loads((tmp_path / "run/inspect.json").read_text())["facts"]
     assert facts["layout"].startswith("class_folders")
-    assert facts["classes"] == "pneumonia 20 (50.0%), none of them 20"
+    assert facts["classes"] == "pneumonia 20 (50.0%), images without any class 20"
     assert "if 20 names such as 'p0' are patients" in facts["groups"]
 
 
