@@ -156,7 +156,7 @@ def lost_process_error(error: Exception, cfg: DictConfig, trainer: Trainer) -> U
         else "start the same command again"
     )
     return UserError(
-        f"another process of this run has ended, or no longer answers"
+        "another process of this run has ended, or no longer answers"
         f" ({shorten(text.splitlines()[0])}); its own message says why (if it has none, the system"
         f" may have ended it, such as for lack of memory); then {fix}"
     )

@@ -88,12 +88,6 @@ def find_layout(
     other: Task = "labels" if task == "masks" else "masks"
     experiment = "segmentation" if other == "masks" else "classification"
     fits = matching_layouts(tree, other, options or LayoutOptions())
-    hint = (
-        f"; it fits experiment={experiment} ({fits[0].layout.name}: {fits[0].reason})"
-        if fits
-        else ""
-    )
-    hint += describe_tables(tree)
     looked = "; ".join(
         f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS if layout.task == task
     )
@@ -101,6 +95,12 @@ def find_layout(
     if tree.unreadable and not fits:  # the file that cannot be read is the likely cause
         first = "; ".join(tree.unreadable[:2])
         raise ManifestError(f"{first}; without it {without} (docs/data.md). Looked for {looked}")
+    hint = (
+        f"; it fits experiment={experiment} ({fits[0].layout.name}: {fits[0].reason})"
+        if fits
+        else ""
+    )
+    hint += describe_tables(tree)
     raise ManifestError(
         f"{without}: it holds {describe_files(tree)}{hint}. Looked for {looked}. Rename the"
         " folders, or write a table (docs/data.md)"

@@ -1,5 +1,6 @@
-"""Short forms of benchmarks/faults.py: kills, full disks and runs that end together."""
+"""Short forms of benchmarks/faults.py: kills, full disks, runs that end together; all inputs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,9 @@ def test_every_disk_that_is_too_small_ends_in_one_sentence():
     need_mounts()
     assert faults("disk", "--what", "cache").count("19/19") == 18
     assert faults("disk", "--what", "run", "--step", "25").count("3/3") == 2
+
+
+@pytest.mark.slow
+def test_the_whole_table_of_hostile_inputs():
+    cases = re.search(r"^all +(\d+)", faults("hostile"), re.MULTILINE)
+    assert cases and int(cases[1]) >= 450

@@ -81,10 +81,7 @@ def test_a_full_dev_shm_is_not_taken_for_the_disk_of_the_run(module, monkeypatch
     ("kind", "text"),
     [
         (RuntimeError, "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:6"),
-        (
-            RuntimeError,
-            "[gloo/transport/tcp/pair.cc:553] Connection reset by peer",
-        ),
+        (RuntimeError, "[gloo/transport/tcp/pair.cc:553] Connection reset by peer"),
         (torch.distributed.DistBackendError, "NCCL error: ncclRemoteError: remote process exited"),
         (torch.distributed.DistNetworkError, "The client socket has timed out after 300000ms"),
     ],
